@@ -1,0 +1,50 @@
+"""The command `nequip-hessian`: one module a verb, each a thin wrapper over one library call.
+
+A verb module holds `add_parser(subparsers)` and `run(args) -> int` and imports
+anything heavy inside `run`, so that `--help` answers at once. Exit status: 0
+done, 1 something in the input was refused or found invalid (the message says
+what), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from nequip_hessian import __version__
+from nequip_hessian.errors import HessianDataError
+
+VERBS = ("convert", "label", "validate", "info", "energy", "optimise", "vibrations", "evaluate")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with all verbs; used by `main` and by the documentation tests."""
+    parser = argparse.ArgumentParser(
+        prog="nequip-hessian",
+        description="Hessian labels, Hessian-trained NequIP and Allegro models, and what the curvature bought.",
+        epilog="Each verb has its own help with examples: nequip-hessian convert --help",
+    )
+    parser.add_argument("--version", action="version", version=f"nequip-hessian {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb in VERBS:
+        module = importlib.import_module(f"nequip_hessian.cli.{verb}")
+        module.add_parser(subparsers)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit status; user errors are one line on stderr."""
+    args = build_parser().parse_args(argv)
+    module = importlib.import_module(f"nequip_hessian.cli.{args.verb}")
+    try:
+        return int(module.run(args))
+    except HessianDataError as exc:
+        print(f"nequip-hessian {args.verb}: error: {exc}", file=sys.stderr)
+        return 1
+    except FileNotFoundError as exc:
+        print(f"nequip-hessian {args.verb}: error: no such file: {exc.filename}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"nequip-hessian {args.verb}: interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,48 @@
+"""The one error tree of the package.
+
+Every message says what was expected, what was found, where (file, line or
+geometry index) and what to do. Command-line tools print these errors as one
+line; anything else that escapes is a bug of ours.
+"""
+
+from __future__ import annotations
+
+
+class HessianDataError(ValueError):
+    """Something a user handed in cannot be used as it is."""
+
+
+class RecordError(HessianDataError):
+    """The arrays of one labelled geometry do not fit together."""
+
+
+class FormatError(HessianDataError):
+    """A file is damaged, of another format, or holds a calculation that failed."""
+
+
+class NoHessianError(FormatError):
+    """A file is sound but holds no complete Cartesian Hessian."""
+
+
+class PhysicsError(HessianDataError):
+    """A Hessian contradicts an exact identity or the frequencies printed beside it."""
+
+
+class StoreError(HessianDataError):
+    """A Hessian store is missing, unfinished, of another version or not conformant."""
+
+
+class EngineError(HessianDataError):
+    """A label engine is not installed, does not fit the geometry, or did not converge."""
+
+
+class ConfigError(HessianDataError):
+    """An option of a training or evaluation set-up cannot be honoured."""
+
+
+class MissingExtraError(HessianDataError, ImportError):
+    """An optional dependency is needed; the message names the extra to install."""
+
+
+class HessianDataWarning(UserWarning):
+    """Data that can be used, but that the user should know something about."""

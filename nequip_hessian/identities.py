@@ -1,0 +1,233 @@
+"""Exact identities of a Hessian, and what a violation says about unit, sign, frame or order.
+
+They hold for any true energy surface of a free molecule, at any geometry:
+H = H^T; the block columns of H sum to zero over atoms (translation); and
+H (A r) = -A F for each generator A of rotations (rotation: differentiate
+F(Q r) = Q F(r) once). The last one ties the units and signs of Hessian and
+forces to each other and to the frame of the positions. Degree of freedom
+i = 3*atom + xyz; H in eV/angstrom^2, positions in angstrom, forces (not
+gradients) in eV/angstrom.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from nequip_hessian.curvature import rotate_vectors
+from nequip_hessian.units import BOHR, HARTREE, HARTREE_PER_BOHR2
+
+Array = npt.NDArray[np.floating[Any]]
+
+
+def translation_residual(hessian: Array) -> float:
+    """Largest element of the sum over atoms of the block columns, eV/angstrom^2; 0 for a true Hessian (n, n)."""
+    return float(np.max(np.abs(hessian.reshape(len(hessian), -1, 3).sum(axis=1)), initial=0.0))
+
+
+@dataclass(frozen=True)
+class RotationFit:
+    """Least-squares fit of H (A r) = -s A F; s is 1 where unit, sign, frame and order are right.
+
+    Attributes:
+        scale: s, dimensionless; NaN where all forces are zero
+        error: standard error of s, infinite where it cannot be estimated
+        residual: max |H(Ar) + A F| over the three rotations, eV/angstrom
+        relative: that residual over the largest |H| |A r| it could have been, dimensionless
+        torque_free: max |H(Ar)|, eV/angstrom, what the residual would be with zero forces
+    """
+
+    scale: float
+    error: float
+    residual: float
+    relative: float
+    torque_free: float
+
+    @property
+    def determined(self) -> bool:
+        """Whether the forces stand clear enough of the noise to say anything on unit and sign."""
+        return bool(np.isfinite(self.error) and self.error <= 0.2)
+
+
+def rotation_fit(hessian: Array, positions: Array, forces: Array) -> RotationFit:
+    """Fit the rotational identity H (A r) = -s A F.
+
+    Args:
+        hessian: (3N, 3N), eV/angstrom^2
+        positions: (N, 3), angstrom
+        forces: (N, 3), eV/angstrom
+
+    Returns:
+        The fit. Positions are taken relative to their centre, so that a Hessian that breaks the
+        translational identity a little is not blamed here for a far-away origin.
+    """
+    centred = positions - positions.mean(axis=0)
+    turned = rotate_vectors(centred)
+    left = hessian @ turned
+    right = -rotate_vectors(forces)
+    norm = float(np.sum(right**2))
+    residual = float(np.max(np.abs(left - right)))
+    size = float(np.max(np.abs(hessian)) * np.max(np.linalg.norm(centred, axis=1), initial=0.0)) or 1.0
+    scale, error = math.nan, math.inf
+    if norm > 0:
+        scale = float(np.sum(left * right)) / norm
+        freedom = max(left.size - 1, 1)
+        error = math.sqrt(float(np.sum((left - scale * right) ** 2)) / freedom / norm)
+    return RotationFit(scale, error, residual, residual / size, float(np.max(np.abs(left))))
+
+
+_KNOWN_FACTORS: Final = (
+    (HARTREE_PER_BOHR2, "the Hessian is in Eh/a0^2 while the forces are in eV/angstrom"),
+    (1 / HARTREE_PER_BOHR2, "the Hessian was multiplied with Eh/a0^2 -> eV/angstrom^2 twice, or the forces not at all"),
+    (HARTREE, "the Hessian is in Eh/angstrom^2 while the forces are in eV/angstrom"),
+    (1 / HARTREE, "the energy unit of Hessian and forces differs by Eh/eV"),
+    (BOHR, "the length unit of the Hessian or of the positions differs by a0/angstrom"),
+    (1 / BOHR, "the length unit of the Hessian or of the positions differs by a0/angstrom"),
+    (BOHR**2, "the length unit of the Hessian differs by (a0/angstrom)^2"),
+    (1 / BOHR**2, "the length unit of the Hessian differs by (a0/angstrom)^2"),
+)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the identities say of one Hessian.
+
+    Attributes:
+        verdict: `ok`, `undetermined` (nothing contradicts it, forces too small to fix unit and
+            sign), `unit`, `sign`, `frame`, `order` or `inconsistent` (stale or damaged)
+        message: one sentence for the user, with what would mend it
+        asymmetry: max|H - H^T|, eV/angstrom^2
+        translation: residual of the translational identity, eV/angstrom^2
+        rotation: fit of the rotational identity; None for periodic, partial or force-free records
+    """
+
+    verdict: str
+    message: str
+    asymmetry: float
+    translation: float | None
+    rotation: RotationFit | None
+
+
+ROTATION_TOLERANCE: Final = 0.02
+"""`RotationFit.relative` above which positions, forces and Hessian cannot belong together."""
+
+
+def _match_factor(fit: RotationFit) -> str | None:
+    # s = (unit of H) / (unit of F): 1/s is what the Hessian has to be multiplied with.
+    tolerance = max(0.02, 2 * fit.error)
+    for factor, text in _KNOWN_FACTORS:
+        if abs(abs(fit.scale) * factor - 1) < tolerance:
+            return text
+    return None
+
+
+def diagnose(
+    hessian: Array,
+    positions: Array,
+    forces: Array | None,
+    *,
+    asymmetry: float = 0.0,
+) -> Diagnosis:
+    """Hold a free molecule's Hessian against the exact identities and name the likely fault.
+
+    Args:
+        hessian: (3N, 3N), eV/angstrom^2
+        positions: (N, 3), angstrom
+        forces: (N, 3), eV/angstrom, or None (treated as a stationary point: only frame, order and
+            a stale Hessian can then be seen, and the verdict is at best `undetermined`)
+        asymmetry: max|H - H^T| before symmetrising, eV/angstrom^2, passed through
+
+    Returns:
+        The diagnosis; never raises on bad physics.
+    """
+    translation = translation_residual(hessian)
+    known = forces is not None and bool(np.all(np.isfinite(forces)))
+    used = np.asarray(forces) if known else np.zeros_like(positions)
+    fit = rotation_fit(hessian, positions, used)
+    size = float(np.max(np.abs(hessian), initial=0.0)) or 1.0
+
+    def result(verdict: str, message: str) -> Diagnosis:
+        return Diagnosis(verdict, message, asymmetry, translation, fit)
+
+    if len(positions) == 1:
+        return result("undetermined", "one atom: the identities say nothing")
+    if fit.determined and abs(fit.scale - 1) <= max(0.1, 3 * fit.error):
+        return result("ok", f"rotational identity holds, scale {fit.scale:.4f} +- {fit.error:.4f}")
+    if fit.determined:
+        return result(*_explain_scale(fit))
+    if fit.relative > ROTATION_TOLERANCE:
+        return result(*_explain_geometry(hessian, positions, used, fit, translation / size))
+    detail = "no forces" if not known else f"forces too small (scale {fit.scale:.2f} +- {fit.error:.2f})"
+    return result("undetermined", f"{detail}: frame and order agree, unit and sign are not fixed by the identities")
+
+
+def _explain_scale(fit: RotationFit) -> tuple[str, str]:
+    text = f"H(Ar) = -s AF holds with s = {fit.scale:.4f} +- {fit.error:.4f} instead of 1"
+    unit = _match_factor(fit)
+    sign = fit.scale < 0
+    if sign and unit is None and abs(fit.scale + 1) <= max(0.1, 3 * fit.error):
+        return "sign", f"{text}: gradients were stored as forces, or the Hessian has the opposite sign"
+    if unit is not None:
+        extra = ", and the sign of forces or Hessian is reversed" if sign else ""
+        return "unit", f"{text}: {unit}{extra}"
+    return "unit", f"{text}: units of Hessian and forces differ by that factor"
+
+
+def _explain_geometry(
+    hessian: Array, positions: Array, forces: Array, fit: RotationFit, translation: float
+) -> tuple[str, str]:
+    text = f"the Hessian does not turn with the geometry: relative residual {fit.relative:.3f}"
+    if translation > ROTATION_TOLERANCE:
+        return (
+            "inconsistent",
+            f"{text}, and its block columns do not sum to zero: the matrix is damaged or not Cartesian",
+        )
+    frame = find_frame(hessian, positions, forces)
+    if frame is not None:
+        return "frame", (
+            f"{text}; it fits after turning the positions: Hessian and geometry are in different frames. "
+            "Take both from the same block of the same file"
+        )
+    return "order", (
+        f"{text}; no rotation mends it: the atoms are in another order than the Hessian's, or the Hessian belongs to "
+        "another geometry"
+    )
+
+
+def find_frame(hessian: Array, positions: Array, forces: Array, *, tries: int = 24) -> npt.NDArray[np.float64] | None:
+    """Look for a rotation Q such that the Hessian fits the positions r Q^T.
+
+    The condition H (A_e Q r) = 0 at a stationary point says that the vectors Q r, turned, lie in
+    the null space of H: Q r = K with K the displacement field whose rotations H does not feel.
+    The search is local from `tries` starting rotations (Kabsch-like, Levenberg-Marquardt).
+
+    Args:
+        hessian: (3N, 3N), eV/angstrom^2
+        positions: (N, 3), angstrom
+        forces: (N, 3), eV/angstrom, in the frame of the positions
+        tries: number of starting rotations
+
+    Returns:
+        (3, 3) proper rotation that brings the relative residual below ROTATION_TOLERANCE / 2, or None.
+    """
+    from scipy.optimize import least_squares
+    from scipy.spatial.transform import Rotation
+
+    centred = positions - positions.mean(axis=0)
+    scale = float(np.max(np.abs(hessian)) * np.max(np.linalg.norm(centred, axis=1))) or 1.0
+
+    def misfit(vector: Array) -> Array:
+        q = Rotation.from_rotvec(vector).as_matrix()
+        value = hessian @ rotate_vectors(centred @ q.T) + rotate_vectors(forces @ q.T)
+        return (value / scale).ravel()
+
+    starts = Rotation.create_group("O").as_rotvec()[:tries]
+    for start in starts:
+        solution = least_squares(misfit, start, method="lm", max_nfev=200)
+        if np.max(np.abs(solution.fun)) < ROTATION_TOLERANCE / 2:
+            return np.asarray(Rotation.from_rotvec(solution.x).as_matrix(), dtype=np.float64)
+    return None
