@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import sys
 
 from nequip_hessian import __version__
@@ -28,6 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nequip-hessian {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in VERBS:
+        if importlib.util.find_spec(f"nequip_hessian.cli.{verb}") is None:
+            continue
         module = importlib.import_module(f"nequip_hessian.cli.{verb}")
         module.add_parser(subparsers)
     return parser
