@@ -1,0 +1,114 @@
+"""The datamodule that a YAML names: train, validation and test sets from one Hessian store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nequip.data.datamodule import NequIPDataModule
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from nequip_hessian.data.split import split_by_scheme
+from nequip_hessian.errors import ConfigError
+from nequip_hessian.store import HessianStore
+
+_STREAM_KEY = "hessian_probe_stream"
+
+
+class HessianDataModule(NequIPDataModule):
+    """Train, validation and test sets of one store.
+
+    Args:
+        seed: seed of shuffling, of splits by shares and of probes
+        store: path of the store
+        split: name of a scheme in the store (its parts `train`, `val`, and every other one as a
+            test set of its own, in order), or shares of the groups: {train: 0.8, val: 0.1, test: 0.1}
+        hessian: how to supervise Hessians: {mode: random, k: 1}, {mode: columns, k: 2} or {mode: full};
+            `null` trains on energies and forces
+        val_hessian: the same for validation and test sets (probes then depend on the geometry only,
+            so figures repeat exactly); default: what `hessian` says
+        level: index of the level of theory, where the store has several
+        charge_and_spin: hand out charges and spins, for models that embed them
+        transforms: NequIP's data transforms
+        **kwargs: dataloaders and stats_manager, as for NequIP's own datamodules
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        store: str,
+        split: Any,
+        hessian: dict[str, Any] | None = None,
+        val_hessian: dict[str, Any] | None = None,
+        level: int | None = None,
+        charge_and_spin: bool = False,
+        transforms: list[Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        split, hessian, val_hessian, transforms = (_plain(v) for v in (split, hessian, val_hessian, transforms))
+        if hessian is None and val_hessian is not None:
+            raise ConfigError("val_hessian was given without `hessian`: the model would be asked for products only in val")
+        shared = {
+            "_target_": "nequip_hessian.data.HessianDataset",
+            "store": str(store),
+            "split": split,
+            "level": level,
+            "charge_and_spin": charge_and_spin,
+            "seed": seed,
+            "transforms": transforms or [],
+        }
+        names = list(split_by_scheme(HessianStore(store), split)) if isinstance(split, str) else list(split or {})
+        for needed in ("train", "val"):
+            if needed not in names:
+                raise ConfigError(f"split: a part {needed!r} is needed, found {', '.join(names) or 'none'}")
+        self.test_parts = [name for name in names if name not in ("train", "val")]
+        fixed = {**shared, "hessian": val_hessian or hessian, "fixed_probes": True}
+        super().__init__(
+            seed=seed,
+            train_dataset={**shared, "part": "train", "hessian": hessian},
+            val_dataset={**fixed, "part": "val"},
+            test_dataset=[_without_missing(store, {**fixed, "part": part}) for part in self.test_parts],
+            **kwargs,
+        )
+        self._stream_state: dict[str, Any] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Open the datasets of a stage; a restored probe stream goes on where it was."""
+        super().setup(stage)
+        if stage == "fit":
+            self._restore_stream()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Add the state of the training probes' stream to NequIP's own state."""
+        state = super().state_dict()
+        stream = self._stream()
+        state[_STREAM_KEY] = self._stream_state if stream is None else stream.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore NequIP's own state and the probe stream."""
+        super().load_state_dict(state_dict)
+        self._stream_state = state_dict.get(_STREAM_KEY)
+        self._restore_stream()
+
+    def _stream(self) -> Any:
+        datasets = getattr(self, "train_dataset", None)
+        probes = getattr(datasets[0], "probes", None) if datasets else None
+        return None if probes is None else probes.stream
+
+    def _restore_stream(self) -> None:
+        stream = self._stream()
+        if stream is not None and self._stream_state is not None:
+            stream.load_state_dict(self._stream_state)
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if isinstance(value, (DictConfig, ListConfig)) else value
+
+
+def _without_missing(store: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Leave Hessians out of a test part that has none, so that its energies and forces can still be tested."""
+    if config["hessian"] is None or not isinstance(config["split"], str):
+        return config
+    opened = HessianStore(store)
+    indices = split_by_scheme(opened, config["split"])[config["part"]]
+    return config if opened.has_hessian[indices].any() else {**config, "hessian": None}

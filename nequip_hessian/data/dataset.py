@@ -1,0 +1,166 @@
+"""NequIP's view of a Hessian store: one geometry at a time, its Hessian already turned into products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nequip.data import AtomicDataDict, from_dict
+from nequip.data.dataset import AtomicDataset
+
+from nequip_hessian import _keys
+from nequip_hessian.data.split import select
+from nequip_hessian.data.transform import HessianProbes
+from nequip_hessian.errors import ConfigError, HessianDataError
+from nequip_hessian.store import HessianStore
+
+UNKNOWN_CHARGE = -32768
+UNKNOWN_MULTIPLICITY = 0
+
+
+class HessianDataset(AtomicDataset):
+    """A part of a Hessian store as a NequIP dataset.
+
+    Energies and forces that are missing come out as NaN. Works with any number of dataloader
+    workers: each opens the store for itself.
+
+    Args:
+        store: path of the store
+        split: name of a scheme in the store, or shares of the groups, e.g. {train: 0.9, val: 0.1}
+        part: the part of the split to take; with `split: null` all geometries are taken
+        hessian: settings of `HessianProbes` (mode, k, distribution); `null` leaves Hessians out
+        fixed_probes: the same probes for the same geometry each time (validation and test)
+        level: index of the level of theory to take where the store has several
+        charge_and_spin: hand out `charge` and `spin` fields, for models that embed them
+        seed: seed of splits by shares and of probes
+        transforms: NequIP's data transforms (types, neighbour list)
+
+    Raises:
+        ConfigError: several levels, charges or multiplicities that were not asked for; empty parts.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        split: str | Mapping[str, float] | None = None,
+        part: str | None = None,
+        hessian: Mapping[str, Any] | None = None,
+        fixed_probes: bool = False,
+        level: int | None = None,
+        charge_and_spin: bool = False,
+        seed: int = 0,
+        transforms: list[Callable[..., Any]] | None = None,
+    ) -> None:
+        super().__init__(transforms=list(transforms or []))
+        self.store = HessianStore(Path(store))
+        self.indices = self._choose(split, part, level, seed)
+        self.charge_and_spin = charge_and_spin
+        if not charge_and_spin:
+            self._refuse_mixed()
+        counts = np.diff(self.store.atom_offset)[self.indices]
+        self.max_atoms = int(counts.max())
+        self.probes = self._make_probes(hessian, fixed_probes, seed)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def _choose(
+        self, split: str | Mapping[str, float] | None, part: str | None, level: int | None, seed: int
+    ) -> np.ndarray[Any, np.dtype[np.int64]]:
+        if (split is None) != (part is None):
+            raise ConfigError(f"dataset: give split and part together, found split = {split!r}, part = {part!r}")
+        if split is None or part is None:
+            indices = np.arange(len(self.store), dtype=np.int64)
+        else:
+            indices = select(self.store, split, part, seed)
+        levels = np.asarray(self.store.level)[indices]
+        if level is not None:
+            indices = indices[levels == level]
+            if not len(indices):
+                raise ConfigError(f"level: no geometry of this part has level {level}; found {np.unique(levels)}")
+        elif len(found := np.unique(levels)) > 1:
+            names = "; ".join(f"{i}: {self.store.levels[i].method}/{self.store.levels[i].basis}" for i in found)
+            raise ConfigError(f"level: one model learns one level of theory; choose one with `level:` ({names})")
+        return indices
+
+    def _refuse_mixed(self) -> None:
+        for name, values, unknown in (
+            ("charges", self.store.charge, UNKNOWN_CHARGE),
+            ("multiplicities", self.store.multiplicity, UNKNOWN_MULTIPLICITY),
+        ):
+            if values is None:
+                continue
+            found = np.unique(np.asarray(values)[self.indices])
+            found = found[found != unknown]
+            if len(found) > 1:
+                raise ConfigError(
+                    f"{name}: this part mixes {found.tolist()}, which a model that does not see them cannot tell apart; "
+                    "set charge_and_spin: true and let the model embed them (categorical_graph_field_embed)"
+                )
+
+    def _make_probes(self, hessian: Mapping[str, Any] | None, fixed: bool, seed: int) -> HessianProbes | None:
+        if hessian is None:
+            return None
+        labelled = float(np.mean(np.asarray(self.store.has_hessian)[self.indices]))
+        if labelled == 0.0:
+            raise ConfigError(
+                f"hessian: none of the {len(self.indices)} geometries of this part has a Hessian; "
+                "leave the `hessian` entry out to train on energies and forces"
+            )
+        try:
+            return HessianProbes(
+                **dict(hessian), max_atoms=self.max_atoms, seed=seed, fixed=fixed, labelled_fraction=labelled
+            )
+        except TypeError as exc:
+            raise ConfigError(f"hessian: expected mode, k and distribution, found {sorted(hessian)}") from exc
+
+    def _get_data_list(self, indices: list[int] | torch.Tensor | np.ndarray[Any, Any] | slice) -> list[Any]:
+        if isinstance(indices, slice):
+            chosen = self.indices[indices]
+        else:
+            chosen = self.indices[np.asarray([int(i) for i in indices], dtype=np.int64)]
+        return [self._read(int(i)) for i in chosen]
+
+    def _read(self, index: int) -> AtomicDataDict.Type:
+        store = self.store
+        atoms = slice(int(store.atom_offset[index]), int(store.atom_offset[index + 1]))
+        data: dict[str, Any] = {
+            AtomicDataDict.POSITIONS_KEY: np.array(store.position[atoms]),
+            AtomicDataDict.ATOMIC_NUMBERS_KEY: np.asarray(store.number[atoms], dtype=np.int64),
+            AtomicDataDict.CELL_KEY: np.array(store.cell[index]),
+            AtomicDataDict.PBC_KEY: np.array(store.pbc[index]),
+            AtomicDataDict.TOTAL_ENERGY_KEY: np.array([store.energy[index]]),
+            AtomicDataDict.FORCE_KEY: np.array(store.force[atoms]),
+        }
+        if self.charge_and_spin:
+            data.update(self._charge_and_spin(index))
+        return from_dict(data)
+
+    def _charge_and_spin(self, index: int) -> dict[str, Any]:
+        charge = None if self.store.charge is None else int(self.store.charge[index])
+        multiplicity = None if self.store.multiplicity is None else int(self.store.multiplicity[index])
+        if charge in (None, UNKNOWN_CHARGE) or multiplicity in (None, UNKNOWN_MULTIPLICITY):
+            raise HessianDataError(f"geometry {index}: charge_and_spin was asked for, but it is unknown in the store")
+        return {
+            AtomicDataDict.TOTAL_CHARGE_KEY: np.array([charge]),
+            AtomicDataDict.TOTAL_SPIN_KEY: np.array([multiplicity]),
+        }
+
+    def __getitems__(self, indices: list[int] | torch.Tensor | np.ndarray[Any, Any] | slice) -> list[Any]:
+        """Return the data of the given geometries, probes drawn and transforms applied."""
+        if isinstance(indices, slice):
+            indices = list(range(*indices.indices(len(self))))
+        positions = [int(i) for i in indices]
+        result = []
+        for position, data in zip(positions, self._get_data_list(positions), strict=True):
+            if self.probes is not None:
+                index = int(self.indices[position])
+                packed = self.store.packed(index)
+                data[_keys.HESSIAN_KEY] = packed if len(packed) else None
+                data[_keys.HESSIAN_ACTIVE_KEY] = self.store.active(index)
+                data = self.probes(data)
+            result.append(self._transform(data))
+        return result

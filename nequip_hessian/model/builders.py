@@ -1,0 +1,120 @@
+"""Builders for a YAML's `_target_`: NequIP's and Allegro's own models with Hessian products added.
+
+All keys, defaults, weights and checkpoints of the originals hold; one line of a
+configuration differs.
+"""
+
+from typing import Any
+
+import torch
+from hydra.utils import get_method
+from nequip.model.nequip_models import NequIPGNNModel as _PlainNequIPGNNModel
+from nequip.model.utils import _TRAIN_TIME_COMPILE_KEY, get_current_compile_mode, model_builder
+from nequip.nn.graph_model import (
+    MODEL_DTYPE_KEY,
+    PER_EDGE_TYPE_CUTOFF_KEY,
+    R_MAX_KEY,
+    TYPE_NAMES_KEY,
+    GraphModel,
+)
+from nequip.utils import dtype_from_name, torch_default_dtype
+
+from nequip_hessian.errors import ConfigError, MissingExtraError
+from nequip_hessian.model.output import HessianCompileGraphModel, HessianGraphModel, HessianOutput
+
+_builder = model_builder(wrapper_class=HessianGraphModel, compile_wrapper_class=HessianCompileGraphModel)
+
+
+def add_hessian_output(module: torch.nn.Module) -> HessianOutput:
+    """Swap a model's top force module for `HessianOutput` round the same energy model.
+
+    Args:
+        module: what a NequIP model builder returns before wrapping; recognised by its class NAME,
+            because the classes inside a packaged model are other objects
+
+    Raises:
+        ConfigError: the top module is not a `ForceStressOutput` (an ensemble, a wrapper), or its
+            derivatives are switched off.
+    """
+    name = type(module).__name__
+    if name not in ("ForceStressOutput", "HessianOutput"):
+        raise ConfigError(
+            f"Hessian products need a model whose top module is ForceStressOutput, found {name}: "
+            "give a single NequIP or Allegro model, not an ensemble or a wrapper round one"
+        )
+    if not module.do_derivatives:
+        raise ConfigError("Hessian products need do_derivatives: true, found false")
+    return HessianOutput(func=module.func)
+
+
+@_builder
+def NequIPGNNModel(**kwargs: Any) -> GraphModel:  # noqa: N802 (NequIP's naming of builders)
+    """Build `nequip.model.NequIPGNNModel` (all its arguments) with Hessian products.
+
+    Returns:
+        the model; with `hessian_probe` (N, 3K) in the input it also gives `hessian_product`, eV/angstrom^2.
+    """
+    return add_hessian_output(_PlainNequIPGNNModel(**kwargs))
+
+
+@_builder
+def AllegroModel(**kwargs: Any) -> GraphModel:  # noqa: N802
+    """Build `allegro.model.AllegroModel` (all its arguments) with Hessian products.
+
+    Raises:
+        MissingExtraError: nequip-allegro is not installed.
+    """
+    try:
+        plain = get_method("allegro.model.AllegroModel")
+    except Exception as exc:  # hydra wraps the ImportError in one of its own
+        raise MissingExtraError('AllegroModel needs nequip-allegro: pip install "nequip-hessian[allegro]"') from exc
+    return add_hessian_output(plain(**kwargs))
+
+
+def HessianModel(model: dict[str, Any], compile_mode: str | None = None) -> torch.nn.Module:  # noqa: N802
+    """Add Hessian products to a trained model, to fine-tune it on Hessians.
+
+    Args:
+        model: configuration of the model to load, `_target_: nequip.model.ModelFromPackage` or
+            `nequip.model.ModelFromCheckpoint`
+        compile_mode: `eager` or `compile`; default `eager`
+
+    Returns:
+        the model with cutoff, type names and dtype of the loaded one.
+
+    Raises:
+        ConfigError: `model` names another builder, or several models were loaded.
+    """
+    config = dict(model)
+    target = config.pop("_target_", None)
+    if target is None or target.rsplit(".", 1)[-1] not in ("ModelFromPackage", "ModelFromCheckpoint"):
+        raise ConfigError(
+            "HessianModel: expected `model:` with _target_ nequip.model.ModelFromPackage or ModelFromCheckpoint, "
+            f"found {target!r}; to train from scratch use nequip_hessian.model.NequIPGNNModel or AllegroModel"
+        )
+    loaded = get_method(target)(**config)
+    if isinstance(loaded, torch.nn.ModuleDict):
+        if len(loaded) != 1:
+            raise ConfigError(f"HessianModel: expected a single model, found {len(loaded)}: {', '.join(loaded)}")
+        loaded = next(iter(loaded.values()))
+    current, overridden = get_current_compile_mode(return_override=True)
+    mode = current if overridden or compile_mode is None else compile_mode
+    wrapper = HessianCompileGraphModel if mode == _TRAIN_TIME_COMPILE_KEY else HessianGraphModel
+    return _wrap_loaded(loaded, wrapper)
+
+
+def _wrap_loaded(loaded: Any, wrapper: type[GraphModel]) -> GraphModel:
+    metadata = loaded._metadata
+    names = metadata[TYPE_NAMES_KEY].split(" ")
+    settings = {
+        MODEL_DTYPE_KEY: metadata[MODEL_DTYPE_KEY],
+        TYPE_NAMES_KEY: names,
+        R_MAX_KEY: metadata[R_MAX_KEY],
+    }
+    with torch_default_dtype(dtype_from_name(settings[MODEL_DTYPE_KEY])):
+        module = add_hessian_output(loaded.model)
+        result = wrapper(model=module, model_config=settings, model_input_fields=module.irreps_in)
+    # Per-pair cutoffs are kept in their packed text form; the builder's form is a nested dictionary.
+    if PER_EDGE_TYPE_CUTOFF_KEY in metadata:
+        result._metadata[PER_EDGE_TYPE_CUTOFF_KEY] = metadata[PER_EDGE_TYPE_CUTOFF_KEY]
+    return result

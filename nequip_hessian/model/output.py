@@ -1,0 +1,182 @@
+"""The modules that travel inside a packaged model: one Hessian-vector product, and frames for more of them.
+
+`HessianOutput` is NequIP's `ForceStressOutput` with one thing added: given a probe
+v it also returns H v = -d(F . v)/dx (Pearlmutter, Neural Comput. 1994, 6, 147).
+Because frames of a batch do not interact, one product serves the whole batch.
+More than one probe a geometry means copies of its frame, made by the graph
+models below, so a compiled graph does not know k: training with k = 1 and
+validating on the full matrix share one.
+
+Only torch, e3nn, nequip.nn, nequip.data and `_keys` may be imported here, also
+inside functions: `nequip-package` follows every import statement.
+"""
+
+from typing import Any
+
+import torch
+from e3nn.util.jit import compile_mode
+from nequip.data import AtomicDataDict
+from nequip.nn import ForceStressOutput
+from nequip.nn.compile import CompileGraphModel
+from nequip.nn.graph_model import GraphModel
+from nequip.nn.model_modifier_utils import model_modifier, replace_submodules
+
+from nequip_hessian._keys import HESSIAN_PROBE_KEY, HESSIAN_PRODUCT_KEY
+from nequip_hessian.model.replicate import gather_frames
+
+MAX_EDGES_PER_PASS: int = 50_000
+"""Edges in one forward pass over copied frames; more copies than that go through in chunks."""
+
+
+@compile_mode("unsupported")
+class HessianOutput(ForceStressOutput):
+    """Energy, forces, stress, and for a given probe one Hessian-vector product.
+
+    Same parameters and state-dict keys as `ForceStressOutput`; without a probe in the input it
+    does exactly what that does.
+
+    Args:
+        func: the energy model to wrap
+        do_derivatives: False gives energies only, and no products
+    """
+
+    def __init__(self, func: torch.nn.Module, do_derivatives: bool = True) -> None:
+        super().__init__(func, do_derivatives)
+        self.irreps_in.update(AtomicDataDict._fix_irreps_dict({HESSIAN_PROBE_KEY: "1o"}))
+        self.irreps_out.update(AtomicDataDict._fix_irreps_dict({HESSIAN_PROBE_KEY: "1o", HESSIAN_PRODUCT_KEY: "1o"}))
+
+    def forward(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+        """Add `hessian_product` (N, 3), eV/angstrom^2, where `hessian_probe` (N, 3) is given.
+
+        Raises:
+            ValueError: a probe that is not (N, 3), or a probe where no derivatives can be taken.
+        """
+        if HESSIAN_PROBE_KEY not in data:
+            return super().forward(data)
+        probe = data[HESSIAN_PROBE_KEY]
+        if not self.do_derivatives or AtomicDataDict.POSITIONS_KEY not in data:
+            raise ValueError("a Hessian product needs positions and a model built with do_derivatives=True")
+        position = data[AtomicDataDict.POSITIONS_KEY]
+        if probe.dim() != 2 or probe.shape != position.shape:
+            raise ValueError(
+                f"{HESSIAN_PROBE_KEY}: expected shape {tuple(position.shape)} (one probe), found {tuple(probe.shape)}; "
+                "several probes go through HessianGraphModel, which copies the frames"
+            )
+        if not position.requires_grad:
+            # an alias, so that the caller's positions do not end up requiring a gradient
+            position = position.detach().requires_grad_(True)
+            data[AtomicDataDict.POSITIONS_KEY] = position
+        # ForceStressOutput keeps the graph of the forces in training mode only; the product needs
+        # it always. The flag is this module's own; its submodules keep theirs.
+        training = self.training
+        self.training = True
+        try:
+            data = super().forward(data)
+        finally:
+            self.training = training
+        projected = torch.sum(data[AtomicDataDict.FORCE_KEY] * probe)
+        (gradient,) = torch.autograd.grad([projected], [position], create_graph=self.training)
+        data[HESSIAN_PRODUCT_KEY] = torch.neg(gradient)
+        return data
+
+    @model_modifier(persistent=True, private=False)
+    @classmethod
+    def detach_HessianOutput(cls, model: torch.nn.Module) -> torch.nn.Module:  # noqa: N802 (the name users type)
+        """Turn the model back into NequIP's plain energy-force model with the same weights."""
+
+        def factory(old: "HessianOutput") -> ForceStressOutput:
+            return ForceStressOutput(func=old.func, do_derivatives=old.do_derivatives)
+
+        return replace_submodules(model, cls, factory)
+
+
+def _in_copies(model: Any, forward: Any, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+    """Run `forward` on `data` (K probes a geometry) and on copies of its frames that carry the others.
+
+    Args:
+        model: the graph model, for its list of input fields
+        forward: batch with at most one probe -> outputs
+        data: batch with `hessian_probe` (N, 3K)
+
+    Returns:
+        outputs of `data` with `hessian_product` (N, 3K); zero where the probe is.
+    """
+    inputs = {key: data[key] for key in model.model_input_fields if key in data}
+    inputs = AtomicDataDict.with_batch_(inputs)
+    probes = inputs[HESSIAN_PROBE_KEY]
+    n_nodes, width = probes.shape
+    if width == 0 or width % 3:
+        raise ValueError(f"{HESSIAN_PROBE_KEY}: expected (N, 3K) with K >= 1, found {tuple(probes.shape)}")
+    n_probes = width // 3
+    stacked = probes.view(n_nodes, n_probes, 3).transpose(0, 1)  # (K, N, 3)
+
+    first = dict(data)
+    first[HESSIAN_PROBE_KEY] = stacked[0].contiguous()
+    out = forward(first)
+    products = [out[HESSIAN_PRODUCT_KEY]]
+
+    # A padded (all-zero) probe has the product zero: only frames that carry one are copied.
+    n_frames = len(inputs[AtomicDataDict.NUM_NODES_KEY])
+    carries = torch.zeros(n_probes, n_frames, dtype=torch.bool, device=probes.device)
+    rows = (stacked != 0).any(dim=2).to(torch.long)
+    carries = torch.zeros_like(carries, dtype=torch.long).index_add_(1, inputs[AtomicDataDict.BATCH_KEY], rows) > 0
+    which, frames = torch.nonzero(carries[1:], as_tuple=True)
+    which = which + 1
+    flat = torch.zeros(n_probes * n_nodes, 3, dtype=products[0].dtype, device=probes.device)
+    flat = flat.index_add(0, torch.arange(n_nodes, device=probes.device), products[0])
+    for part in _chunks(inputs, frames):
+        copies, atoms = gather_frames(inputs, frames[part])
+        rows_of = torch.repeat_interleave(which[part], copies[AtomicDataDict.NUM_NODES_KEY]) * n_nodes + atoms
+        copies[HESSIAN_PROBE_KEY] = stacked.reshape(-1, 3)[rows_of]
+        flat = flat.index_add(0, rows_of, forward(copies)[HESSIAN_PRODUCT_KEY])
+    out[HESSIAN_PROBE_KEY] = probes
+    out[HESSIAN_PRODUCT_KEY] = flat.view(n_probes, n_nodes, 3).transpose(0, 1).reshape(n_nodes, width)
+    return out
+
+
+def _chunks(inputs: AtomicDataDict.Type, frames: torch.Tensor) -> list[slice]:
+    """Cut the list of copied frames so that no pass holds more than MAX_EDGES_PER_PASS edges (one copy at least)."""
+    edge_frame = inputs[AtomicDataDict.BATCH_KEY][inputs[AtomicDataDict.EDGE_INDEX_KEY][0]]
+    edges = torch.bincount(edge_frame, minlength=len(inputs[AtomicDataDict.NUM_NODES_KEY]))[frames].tolist()
+    cuts, held = [0], 0
+    for index, count in enumerate(edges):
+        if held and held + count > MAX_EDGES_PER_PASS:
+            cuts.append(index)
+            held = 0
+        held += count
+    cuts.append(len(edges))
+    return [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b > a]
+
+
+def _detach(data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+    return {key: value.detach() for key, value in data.items()}
+
+
+class HessianGraphModel(GraphModel):
+    """`GraphModel` that takes any number of probes a geometry and, in evaluation, lets go of their graphs."""
+
+    def forward(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+        """Return the model's outputs, with `hessian_product` (N, 3K) for `hessian_probe` (N, 3K)."""
+        if HESSIAN_PROBE_KEY not in data:
+            return super().forward(data)
+        out = _in_copies(self, self._one_probe, data)
+        return out if self.training else _detach(out)
+
+    def _one_probe(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+        out = GraphModel.forward(self, data)
+        return out if self.training else _detach(out)
+
+
+class HessianCompileGraphModel(CompileGraphModel):
+    """The same round `CompileGraphModel`: one compiled graph for any number of probes."""
+
+    def forward(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+        """Return the model's outputs, with `hessian_product` (N, 3K) for `hessian_probe` (N, 3K)."""
+        if HESSIAN_PROBE_KEY not in data:
+            return super().forward(data)
+        out = _in_copies(self, self._one_probe, data)
+        return out if self.training else _detach(out)
+
+    def _one_probe(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+        out = CompileGraphModel.forward(self, data)
+        return out if self.training else _detach(out)
