@@ -1,0 +1,80 @@
+"""Minima of a model's own surface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.optimize import BFGS, FIRE
+
+FORCE_TOLERANCE: Final = 0.005
+"""Largest force on any atom at a minimum, eV/angstrom."""
+
+STEPS: Final = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxation:
+    """Outcome of a minimisation.
+
+    Attributes:
+        atoms: the last geometry, without a calculator; energy: eV; forces: (N, 3), eV/angstrom
+        converged: largest force below the tolerance
+        steps: optimiser steps taken
+        failure: why it is no minimum (not converged, model raised), None where it is
+    """
+
+    atoms: Atoms
+    energy: float
+    forces: npt.NDArray[np.float64]
+    converged: bool
+    steps: int
+    failure: str | None
+
+
+def relax(atoms: Atoms, calculator: Any, *, fmax: float = FORCE_TOLERANCE, steps: int = STEPS) -> Relaxation:
+    """Minimise the energy at fixed cell, BFGS first and FIRE where that does not converge.
+
+    Args:
+        atoms: start, angstrom; left as it is. Constraints on it are kept
+        calculator: ASE calculator
+        fmax: largest force of any atom to stop at, eV/angstrom
+        steps: at most so many steps of each optimiser
+
+    Returns:
+        The relaxation; a model that raises or answers with NaN gives one with `failure`.
+    """
+    work = atoms.copy()
+    work.calc = calculator
+    taken = 0
+    try:
+        for optimiser in (BFGS, FIRE):
+            dynamics = optimiser(work, logfile=None)
+            dynamics.run(fmax=fmax, steps=steps)
+            taken += int(dynamics.nsteps)
+            energy, forces = float(work.get_potential_energy()), np.array(work.get_forces(), dtype=np.float64)
+            largest = float(np.max(np.linalg.norm(forces, axis=1), initial=0.0))
+            if not (np.isfinite(energy) and np.isfinite(largest)):
+                return _failed(atoms, taken, "energy or forces became NaN")
+            if largest < fmax or len(work) == 1:
+                return Relaxation(_bare(work), energy, forces, True, taken, None)
+    except (PropertyNotImplementedError, KeyboardInterrupt):
+        raise
+    except Exception as exc:  # whatever a foreign model raises is that model's failure
+        return _failed(atoms, taken, f"{type(exc).__name__}: {exc}".splitlines()[0])
+    reason = f"largest force {largest:.4f} eV/Å after {taken} steps, wanted below {fmax}"
+    return Relaxation(_bare(work), energy, forces, False, taken, reason)
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    copy = atoms.copy()
+    copy.calc = None
+    return copy
+
+
+def _failed(atoms: Atoms, steps: int, reason: str) -> Relaxation:
+    return Relaxation(_bare(atoms), float("nan"), np.full((len(atoms), 3), np.nan), False, steps, reason)
