@@ -1,0 +1,226 @@
+"""What all format modules share: reading a file once, saying where it is damaged, and its provenance."""
+
+from __future__ import annotations
+
+import bz2
+import functools
+import gzip
+import hashlib
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from nequip_hessian.errors import FormatError, HessianDataError
+from nequip_hessian.record import LabelledGeometry
+from nequip_hessian.units import BOHR, CODATA_YEAR, HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR2
+
+FloatArray = npt.NDArray[np.float64]
+Reader = Callable[[str | Path], Iterator[LabelledGeometry]]
+
+ATOMIC_UNITS: Final[dict[str, tuple[str, float]]] = {
+    "positions": ("a0", BOHR),
+    "energy": ("Eh", HARTREE),
+    "forces": ("-Eh/a0", -HARTREE_PER_BOHR),
+    "hessian": ("Eh/a0^2", HARTREE_PER_BOHR2),
+}
+"""Field -> (unit in the source, factor to ours); a source's gradient is the negative of our forces."""
+
+_OPENERS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    ".gz": gzip.decompress,
+    ".xz": lzma.decompress,
+    ".bz2": bz2.decompress,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text file read once.
+
+    Attributes:
+        path: where it was read from
+        text: decoded contents, line ends as `\\n`, decompressed where the name ends in .gz, .xz or .bz2
+        size: bytes on disk
+        sha256: of the bytes on disk
+    """
+
+    path: Path
+    text: str
+    size: int
+    sha256: str
+
+    @functools.cached_property
+    def lines(self) -> list[str]:
+        """The lines without their ends."""
+        return self.text.split("\n")
+
+    def line_of(self, offset: int) -> int:
+        """Return the 1-based line number of a character offset."""
+        return self.text.count("\n", 0, offset) + 1
+
+    def error(self, message: str, line: int | None = None, kind: type[FormatError] = FormatError) -> FormatError:
+        """Make an error that names this file and, where known, the 1-based line."""
+        where = f"{self.path}" if line is None else f"{self.path}, line {line}"
+        return kind(f"{where}: {message}")
+
+    def facts(self) -> dict[str, Any]:
+        """Return name, size and sha256 for the provenance."""
+        return {"source": self.path.name, "size": self.size, "sha256": self.sha256}
+
+
+def read_source(path: str | Path) -> Source:
+    """Read a text file, compressed or not, whatever its line ends and encoding (UTF-8, else Latin-1).
+
+    Raises:
+        FormatError: no such file, a folder, empty, binary, or damaged compression.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FormatError(f"{path}: expected a file, found a folder")
+    try:
+        raw = path.read_bytes()
+    except OSError as exc:
+        raise FormatError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    data = raw
+    opener = _OPENERS.get(path.suffix.lower())
+    if opener is not None:
+        try:
+            data = opener(raw)
+        except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as exc:
+            raise FormatError(f"{path}: damaged {path.suffix} compression ({exc}); fetch the file again") from exc
+    if not data.strip():
+        raise FormatError(f"{path}: the file is empty")
+    if b"\0" in data[:65536]:
+        raise FormatError(f"{path}: a binary file; expected the text output of a quantum-chemistry program")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return Source(path, text, len(raw), hashlib.sha256(raw).hexdigest())
+
+
+def provenance(source: Source, format_name: str, fields: dict[str, tuple[str, float]], **more: Any) -> dict[str, Any]:
+    """Describe where a record came from; every conversion is invertible (value = factor * source value).
+
+    Args:
+        source: the file
+        format_name: name of the format module
+        fields: field -> (unit in the source, factor to the unit of the package)
+        more: further JSON-able facts; those that are None are left out
+    """
+    conversions = {
+        name: {"from": unit, "factor": factor, "codata": CODATA_YEAR} for name, (unit, factor) in fields.items()
+    }
+    facts = {**source.facts(), "format": format_name, "conversions": conversions}
+    return facts | {key: value for key, value in more.items() if value is not None}
+
+
+def atomic_conversions(*, energy: bool = True, forces: bool = True) -> dict[str, tuple[str, float]]:
+    """Return ATOMIC_UNITS without the labels that a file does not hold."""
+    missing = {name for name, there in (("energy", energy), ("forces", forces)) if not there}
+    return {name: pair for name, pair in ATOMIC_UNITS.items() if name not in missing}
+
+
+def stem(path: Path) -> str:
+    """Return the file name without the endings of format and compression, for use as a label."""
+    name = path.name
+    for suffix in _OPENERS:
+        name = name.removesuffix(suffix)
+    return Path(name).stem or name
+
+
+def numbers(text: str, source: Source, line: int, expected: int | None = None, what: str = "numbers") -> FloatArray:
+    """Parse blank- or comma-separated numbers; Fortran D exponents are understood.
+
+    Args:
+        text: the characters to parse
+        source, line: for the message; `line` is where `text` starts, 1-based
+        expected: how many there must be
+        what: their name, for the message
+
+    Raises:
+        FormatError: something is no number, or there are too few or too many.
+    """
+    tokens = text.replace(",", " ").split()
+    try:
+        values = np.array([float(t) for t in tokens], dtype=np.float64)
+    except ValueError:
+        values = np.array([_number(t, source, line, what) for t in tokens], dtype=np.float64)
+    if expected is not None and len(values) != expected:
+        raise source.error(f"{what}: expected {expected} numbers, found {len(values)}; the file is cut or damaged", line)
+    return values
+
+
+def _number(token: str, source: Source, line: int, what: str) -> float:
+    try:
+        return float(token.replace("D", "E").replace("d", "e"))
+    except ValueError:
+        raise source.error(f"{what}: {token[:30]!r} is no number; the file is damaged", line) from None
+
+
+def column_blocks(source: Source, start: int, order: int, what: str) -> tuple[FloatArray, int]:
+    """Read a full square matrix printed in blocks of columns, each row led by its index.
+
+    Args:
+        source: the file
+        start: 0-based index of the line with the first block's column indices
+        order: rows and columns of the matrix
+        what: its name, for messages
+
+    Returns:
+        The (order, order) matrix in the unit of the source, and the 0-based index of the line after it.
+
+    Raises:
+        FormatError: a line is missing or does not hold as many numbers as there are columns.
+    """
+    matrix = np.empty((order, order))
+    lines, at, column = source.lines, start, 0
+    while column < order:
+        header = lines[at].split() if at < len(lines) else []
+        width = len(header)
+        if not width or not all(token.isdigit() for token in header) or column + width > order:
+            raise source.error(
+                f"{what}: expected the indices of columns {column + 1} to at most {order}, found "
+                f"{' '.join(header)[:40]!r}; the file is cut or damaged",
+                at + 1,
+            )
+        for row in range(order):
+            at += 1
+            tokens = lines[at].split() if at < len(lines) else []
+            if not tokens or not tokens[0].isdigit():
+                raise source.error(f"{what}: expected row {row + 1} of {order}; the file is cut or damaged", at + 1)
+            values = numbers(" ".join(tokens[1:]), source, at + 1, width, f"{what}, row {row + 1}")
+            matrix[row, column : column + width] = values
+        at += 1
+        column += width
+    return matrix, at
+
+
+def guarded(format_name: str) -> Callable[[Reader], Reader]:
+    """Turn whatever damage makes a parser stumble over into a FormatError that names the file.
+
+    The parsers check what they expect; this is the net under them for files damaged in ways
+    nobody foresaw, so that one file cannot end a conversion of thousands.
+    """
+
+    def decorate(reader: Reader) -> Reader:
+        @functools.wraps(reader)
+        def read(path: str | Path) -> Iterator[LabelledGeometry]:
+            try:
+                yield from reader(path)
+            except HessianDataError as exc:
+                if Path(path).name in str(exc):
+                    raise
+                raise type(exc)(f"{path}: {exc}") from exc
+            except (ValueError, IndexError, KeyError, TypeError, ArithmeticError, AttributeError, RecursionError) as exc:
+                raise FormatError(f"{path}: damaged or unusual {format_name} file ({exc})") from exc
+
+        return read
+
+    return decorate
