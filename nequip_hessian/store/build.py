@@ -1,0 +1,115 @@
+"""From an unfinished store to a finished one: flat files into Zarr arrays, in blocks, hashed on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from tqdm import tqdm
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.storage import LocalStore
+
+from nequip_hessian.store.layout import BY_PATH, DESCRIPTION, NAME, SPLIT, UUID, ArraySpec, dimension_names, numpy_dtype
+from nequip_hessian.store.spool import Spool
+
+PROFILES: Final = ("local", "remote", "publish")
+CHUNK_ELEMENTS: Final = 2**19
+SHARD_BYTES: Final = 8 * 2**20
+INNER_BYTES: Final = 64 * 2**10
+
+
+def _chunking(spec: ArraySpec, rows: int, dtype: np.dtype[Any], profile: str) -> dict[str, Any]:
+    """Return the chunk options of `create_array`: whole rows, never a file much larger than its data."""
+    row = max(1, math.prod(spec.row_shape))
+    if profile != "remote":
+        # As many chunks as the limit asks for, but of one size: the last one is padded on disk,
+        # and a small store must not carry megabytes of padding.
+        pieces = max(1, math.ceil(rows * row / CHUNK_ELEMENTS))
+        chunk = max(1, math.ceil(rows / pieces))
+        return {"chunks": (chunk, *spec.row_shape), "compressors": None}
+    inner = max(1, min(INNER_BYTES // (row * dtype.itemsize), max(rows, 1)))
+    shard = inner * max(1, min(SHARD_BYTES // (inner * row * dtype.itemsize), math.ceil(max(rows, 1) / inner)))
+    return {
+        "chunks": (inner, *spec.row_shape),
+        "shards": (shard, *spec.row_shape),
+        "compressors": [BloscCodec(typesize=dtype.itemsize, cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()],
+    }
+
+
+class Builder:
+    """Writes the arrays of one store into a directory and remembers their checksums.
+
+    Attributes:
+        checksums: array path -> `sha256:...` of its logical little-endian C-order bytes
+    """
+
+    def __init__(self, folder: Path, profile: str) -> None:
+        self._root = zarr.create_group(store=LocalStore(folder), zarr_format=3)
+        self._profile = profile
+        self.checksums: dict[str, str] = {}
+
+    def _create(
+        self, path: str, spec: ArraySpec, rows: int, dtype: str, attributes: Mapping[str, Any]
+    ) -> tuple[zarr.Array[Any], int]:
+        kind = numpy_dtype(dtype)
+        chunking = _chunking(spec, rows, kind, self._profile)
+        array = self._root.create_array(
+            path,
+            shape=(rows, *spec.row_shape),
+            dtype=kind,
+            fill_value=spec.fill,
+            filters=None,
+            dimension_names=dimension_names(spec),
+            attributes={**spec.attributes, **attributes},
+            config={"write_empty_chunks": True},
+            **chunking,
+        )
+        return array, int((chunking.get("shards") or chunking["chunks"])[0])
+
+    def add(self, path: str, spec: ArraySpec, values: npt.NDArray[Any], **attributes: Any) -> None:
+        """Write one small array from memory."""
+        values = np.ascontiguousarray(values, dtype=numpy_dtype(spec.dtypes[0]))
+        array, _ = self._create(path, spec, len(values), spec.dtypes[0], attributes)
+        if len(values):
+            array[...] = values
+        self.checksums[path] = f"sha256:{hashlib.sha256(values.tobytes()).hexdigest()}"
+
+    def add_spooled(self, path: str, spool: Spool, progress: tqdm[Any], **attributes: Any) -> None:
+        """Write one array from the spool, a chunk (or shard) at a time."""
+        spec, rows, dtype = BY_PATH[path], spool.rows(path), spool.dtype(path)
+        array, block = self._create(path, spec, rows, dtype, attributes)
+        digest = hashlib.sha256()
+        for start in range(0, rows, block):
+            values = spool.read(path, start, min(start + block, rows))
+            array[start : start + len(values)] = values
+            digest.update(values.tobytes())
+            progress.update(values.nbytes)
+        self.checksums[path] = f"sha256:{digest.hexdigest()}"
+
+    def add_split(self, scheme: str, parts: tuple[str, ...], codes: npt.NDArray[np.int8]) -> None:
+        """Write one split scheme."""
+        self.add(f"split/{scheme}", SPLIT, codes, parts=list(parts))
+
+    def finish(self, attributes: Mapping[str, Any]) -> None:
+        """Write the root attributes, last of all."""
+        convention = {"uuid": UUID, "name": NAME, "description": DESCRIPTION}
+        self._root.update_attributes({"zarr_conventions": [convention], NAME: dict(attributes)})
+
+
+def zip_directory(folder: Path, target: Path) -> None:
+    """Put a directory into a zip file: nothing compressed, sorted names, fixed time, so that equal stores are equal."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name in sorted(names, key=lambda key: (key != "zarr.json", key)):
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.external_attr = 0o644 << 16
+            with open(folder / name, "rb") as source, archive.open(info, "w", force_zip64=False) as entry:
+                while block := source.read(2**20):
+                    entry.write(block)

@@ -1,0 +1,71 @@
+"""The small arrays of a store under the names they have on disk; read when first asked for, then kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nequip_hessian.errors import StoreError
+from nequip_hessian.store.arrays import RowReader, open_rows, read_all
+from nequip_hessian.store.files import Files
+
+AnyArray = npt.NDArray[Any]
+
+
+class Columns:
+    """Arrays of one store by path; a missing optional array is `None`.
+
+    Args:
+        files: the bytes of the store
+        mapped: allow the memory-mapped path
+    """
+
+    def __init__(self, files: Files, *, mapped: bool = True) -> None:
+        self.files = files
+        self._mapped = mapped
+        self._rows: dict[str, RowReader | None] = {}
+        self._whole: dict[str, AnyArray | None] = {}
+
+    def rows(self, path: str) -> RowReader | None:
+        """Return the row reader of an array, opened once."""
+        if path not in self._rows:
+            self._rows[path] = open_rows(self.files, path, mapped=self._mapped)
+        return self._rows[path]
+
+    def part(self, path: str, start: int, stop: int) -> AnyArray | None:
+        """Return rows start to stop - 1 of an array."""
+        rows = self.rows(path)
+        return None if rows is None else rows.rows(start, stop)
+
+    def whole(self, path: str) -> AnyArray | None:
+        """Return a whole array, read-only, kept from then on."""
+        if path not in self._whole:
+            rows = self.rows(path)
+            self._whole[path] = None if rows is None else read_all(rows)
+        return self._whole[path]
+
+    def required(self, path: str) -> AnyArray:
+        """Return a whole array that each store has.
+
+        Raises:
+            StoreError: this one has not.
+        """
+        value = self.whole(path)
+        if value is None:
+            raise StoreError(
+                f"{self.files.path}: the array {path} is missing; see what else is wrong: "
+                f"nequip-hessian validate {self.files.path}"
+            )
+        return value
+
+    def text(self, stem: str, index: int) -> str | None:
+        """Return a text of a ragged UTF-8 array pair (`stem_offset`, `stem_data`), `None` where it is empty."""
+        offset, data = self.whole(f"{stem}_offset"), self.whole(f"{stem}_data")
+        if offset is None or data is None or offset[index] == offset[index + 1]:
+            return None
+        try:
+            return bytes(np.asarray(data[offset[index] : offset[index + 1]])).decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise StoreError(f"{self.files.path}: {stem}_data: text {index} is not UTF-8: {exc}") from exc

@@ -1,0 +1,178 @@
+"""Where the bytes of a store lie: a local directory or a local zip file.
+
+Both answer the same three questions: the bytes of a key, a read-only map of
+the bytes of a key (only of what is stored as it is), and the keys there are.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nequip_hessian.errors import StoreError
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class DirectoryFiles:
+    """A store that is a directory."""
+
+    aligned = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, key: str) -> bytes | None:
+        """Return the bytes of a key, `None` where there is none."""
+        try:
+            return (self.path / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        except OSError as exc:
+            raise StoreError(f"{self.path / key}: cannot be read: {exc.strerror}") from exc
+
+    def map(self, key: str) -> Bytes | None:
+        """Return a read-only memory map of a key, `None` where there is none."""
+        file = self.path / key
+        try:
+            return np.memmap(file, dtype=np.uint8, mode="r")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError:  # an empty file cannot be mapped
+            return np.empty(0, dtype=np.uint8)
+        except OSError as exc:
+            raise StoreError(f"{file}: cannot be read: {exc.strerror}") from exc
+
+    def names(self) -> Iterator[str]:
+        """Yield all keys (files), `/`-separated, in no particular order."""
+        for folder, _, names in os.walk(self.path):
+            relative = Path(folder).relative_to(self.path)
+            yield from ((relative / name).as_posix() for name in names)
+
+    def zarr_store(self) -> Store:
+        """Return a read-only Zarr store of the same bytes."""
+        from zarr.storage import LocalStore
+
+        return LocalStore(self.path, read_only=True)
+
+
+class ZipFiles:
+    """A store that is a zip file, its `zarr.json` at the top level."""
+
+    aligned = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._entries = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+        except (zipfile.BadZipFile, OSError, NotImplementedError, struct.error) as exc:
+            raise StoreError(
+                f"{path}: neither a store directory nor a readable zip file ({exc}); if it was downloaded, "
+                "compare its size and fetch it again"
+            ) from exc
+        self._map: mmap.mmap | None = None
+
+    def read(self, key: str) -> bytes | None:
+        """Return the bytes of a key, `None` where there is none."""
+        if key not in self._entries:
+            return None
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                return archive.read(key)
+        except Exception as exc:  # a damaged entry fails in zipfile, zlib or struct
+            raise StoreError(f"{self.path}: entry {key} cannot be read: {exc}") from exc
+
+    def map(self, key: str) -> Bytes | None:
+        """Return a read-only, unaligned map of a stored key; `None` where there is none.
+
+        Raises:
+            StoreError: the entry is compressed or damaged.
+        """
+        info = self._entries.get(key)
+        if info is None:
+            return None
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
+            raise StoreError(f"{self.path}: entry {key} is compressed or encrypted and cannot be mapped")
+        if self._map is None:
+            with open(self.path, "rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        start = info.header_offset
+        header = self._map[start : start + 30]
+        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+            raise StoreError(
+                f"{self.path}: entry {key} has no zip header where the directory says; the file is damaged"
+            )
+        name_length, extra_length = struct.unpack("<HH", header[26:30])
+        begin = start + 30 + name_length + extra_length
+        if begin + info.file_size > len(self._map):
+            raise StoreError(f"{self.path}: entry {key} reaches beyond the end of the file; the file is cut short")
+        return np.frombuffer(self._map, dtype=np.uint8, count=info.file_size, offset=begin)
+
+    def stored(self, prefix: str) -> bool:
+        """Whether all entries below a prefix are stored as they are."""
+        return all(
+            info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 0x1
+            for name, info in self._entries.items()
+            if name.startswith(prefix)
+        )
+
+    def names(self) -> Iterator[str]:
+        """Yield all keys in the order of the zip directory."""
+        return iter(self._entries)
+
+    def zarr_store(self) -> Store:
+        """Return a read-only Zarr store of the same bytes."""
+        from zarr.storage import ZipStore
+
+        return ZipStore(self.path, mode="r", read_only=True)
+
+
+Files = DirectoryFiles | ZipFiles
+
+
+def open_files(path: str | Path) -> Files:
+    """Open the bytes of a store.
+
+    Raises:
+        StoreError: nothing there, or neither a directory nor a zip file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return DirectoryFiles(path)
+    if not path.exists():
+        unfinished = path.with_name(path.name + ".unfinished")
+        hint = f"; an unfinished one is at {unfinished}, write it again with resume=True" if unfinished.exists() else ""
+        raise StoreError(f"{path}: expected a Hessian store, found nothing there{hint}")
+    return ZipFiles(path)
+
+
+def read_metadata(files: Files, path: str = "") -> dict[str, Any] | None:
+    """Read the `zarr.json` of a node, `None` where there is none.
+
+    Raises:
+        StoreError: it is no JSON object.
+    """
+    key = f"{path}/zarr.json" if path else "zarr.json"
+    raw = files.read(key)
+    if raw is None:
+        return None
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as exc:
+        raise StoreError(f"{files.path}: {key} is not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise StoreError(f"{files.path}: {key}: expected a JSON object, found {type(value).__name__}")
+    return value
