@@ -75,19 +75,21 @@ def _idpp(reactant: Atoms, product: Atoms, images: int) -> npt.NDArray[np.float6
     band[-1].positions = superpose(product.positions, reactant.positions)
     neb = NEB(band, method="improvedtangent")
     neb.interpolate(method="linear")
-    # two atoms that pass through each other would leave the pair potential without a gradient
-    generator = np.random.default_rng(0)
-    for image in band[1:-1]:
-        image.positions += generator.normal(scale=1e-3, size=image.positions.shape)
+    # off the line first: the pair potential has no gradient across it
+    start = _leave_line(np.array([image.positions for image in band]), reactant.get_masses(), nudge=0.3)
+    for image, positions in zip(band, start, strict=True):
+        image.positions = positions
     idpp_interpolate(neb, traj=None, log=None, fmax=0.1, steps=200)
     return np.array([image.positions for image in band])
 
 
-def _leave_line(path: npt.NDArray[np.float64], masses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _leave_line(
+    path: npt.NDArray[np.float64], masses: npt.NDArray[np.float64], nudge: float = NUDGE
+) -> npt.NDArray[np.float64]:
     moments = np.array([principal_moments(positions, masses) for positions in path])
     if path.shape[1] < 3 or np.any(moments[:, 0] > 1e-3 * moments[:, 2]):
         return path
     # one fixed bend, the same for all images, largest in the middle
-    bend = np.random.default_rng(0).normal(scale=NUDGE, size=path.shape[1:])
+    bend = np.random.default_rng(0).normal(scale=nudge, size=path.shape[1:])
     weight = np.sin(np.linspace(0.0, np.pi, len(path)))
     return path + weight[:, None, None] * bend

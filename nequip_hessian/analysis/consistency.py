@@ -1,0 +1,41 @@
+"""Is a model's Hessian the derivative of the forces that dynamics and path searches use?
+
+`consistency_error` is |H - H_fd| / |H_fd|, Frobenius norms, with H_fd from central differences of the same
+model's forces. It is rounding for a conservative model with an analytic Hessian and large for a separate
+Hessian head.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+
+from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms
+from nequip_hessian.curvature import symmetrise
+
+STEP: Final = 0.005
+"""Displacement, angstrom."""
+
+
+def difference_hessian(atoms: Atoms, calculator: Any, step: float = STEP) -> npt.NDArray[np.float64]:
+    """Hessian (3N, 3N), eV/angstrom^2, by central differences of a model's forces (6N evaluations, one batch)."""
+    moved = []
+    for atom in range(len(atoms)):
+        for axis in range(3):
+            for sign in (1, -1):
+                image = atoms.copy()
+                image.calc = None
+                image.positions[atom, axis] += sign * step
+                moved.append(image)
+    forces = np.array([answer[1] for answer in evaluate_atoms(calculator, moved)]).reshape(len(moved), -1)
+    return np.asarray(symmetrise((forces[1::2] - forces[0::2]) / (2 * step))[0], dtype=np.float64)
+
+
+def consistency_error(atoms: Atoms, calculator: Any) -> float:
+    """Relative difference, dimensionless, of a model's Hessian and the differences of its own forces."""
+    truth = difference_hessian(atoms, calculator)
+    hessian = check_hessian(calculator.get_hessian(atoms), len(atoms))
+    return float(np.linalg.norm(hessian - truth) / np.linalg.norm(truth))
