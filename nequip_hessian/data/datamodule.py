@@ -46,7 +46,9 @@ class HessianDataModule(NequIPDataModule):
     ) -> None:
         split, hessian, val_hessian, transforms = (_plain(v) for v in (split, hessian, val_hessian, transforms))
         if hessian is None and val_hessian is not None:
-            raise ConfigError("val_hessian was given without `hessian`: the model would be asked for products only in val")
+            raise ConfigError(
+                "val_hessian was given without `hessian`: the model would be asked for products only in val"
+            )
         shared = {
             "_target_": "nequip_hessian.data.HessianDataset",
             "store": str(store),

@@ -97,7 +97,7 @@ class HessianDataset(AtomicDataset):
             found = found[found != unknown]
             if len(found) > 1:
                 raise ConfigError(
-                    f"{name}: this part mixes {found.tolist()}, which a model that does not see them cannot tell apart; "
+                    f"{name}: this part mixes {found.tolist()}, which a model without them cannot tell apart; "
                     "set charge_and_spin: true and let the model embed them (categorical_graph_field_embed)"
                 )
 

@@ -128,5 +128,7 @@ def _multiply(
     except ValueError as exc:
         raise HessianDataError(str(exc)) from exc
     if not np.all(np.isfinite(square)):
-        raise HessianDataError("hessian: expected finite numbers, found NaN or infinity; leave it out where it is missing")
+        raise HessianDataError(
+            "hessian: expected finite numbers, found NaN or infinity; leave it out where it is missing"
+        )
     return vectors @ square

@@ -25,7 +25,7 @@ from nequip_hessian.model.output import HessianCompileGraphModel, HessianGraphMo
 _builder = model_builder(wrapper_class=HessianGraphModel, compile_wrapper_class=HessianCompileGraphModel)
 
 
-def add_hessian_output(module: torch.nn.Module) -> HessianOutput:
+def add_hessian_output(module: Any) -> HessianOutput:
     """Swap a model's top force module for `HessianOutput` round the same energy model.
 
     Args:
@@ -48,7 +48,7 @@ def add_hessian_output(module: torch.nn.Module) -> HessianOutput:
 
 
 @_builder
-def NequIPGNNModel(**kwargs: Any) -> GraphModel:  # noqa: N802 (NequIP's naming of builders)
+def NequIPGNNModel(**kwargs: Any) -> GraphModel:
     """Build `nequip.model.NequIPGNNModel` (all its arguments) with Hessian products.
 
     Returns:
@@ -58,7 +58,7 @@ def NequIPGNNModel(**kwargs: Any) -> GraphModel:  # noqa: N802 (NequIP's naming 
 
 
 @_builder
-def AllegroModel(**kwargs: Any) -> GraphModel:  # noqa: N802
+def AllegroModel(**kwargs: Any) -> GraphModel:
     """Build `allegro.model.AllegroModel` (all its arguments) with Hessian products.
 
     Raises:
@@ -71,7 +71,7 @@ def AllegroModel(**kwargs: Any) -> GraphModel:  # noqa: N802
     return add_hessian_output(plain(**kwargs))
 
 
-def HessianModel(model: dict[str, Any], compile_mode: str | None = None) -> torch.nn.Module:  # noqa: N802
+def HessianModel(model: dict[str, Any], compile_mode: str | None = None) -> torch.nn.Module:
     """Add Hessian products to a trained model, to fine-tune it on Hessians.
 
     Args:

@@ -11,6 +11,7 @@ Only torch, e3nn, nequip.nn, nequip.data and `_keys` may be imported here, also
 inside functions: `nequip-package` follows every import statement.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -39,6 +40,8 @@ class HessianOutput(ForceStressOutput):
         func: the energy model to wrap
         do_derivatives: False gives energies only, and no products
     """
+
+    training: bool
 
     def __init__(self, func: torch.nn.Module, do_derivatives: bool = True) -> None:
         super().__init__(func, do_derivatives)
@@ -81,7 +84,7 @@ class HessianOutput(ForceStressOutput):
 
     @model_modifier(persistent=True, private=False)
     @classmethod
-    def detach_HessianOutput(cls, model: torch.nn.Module) -> torch.nn.Module:  # noqa: N802 (the name users type)
+    def detach_HessianOutput(cls, model: torch.nn.Module) -> torch.nn.Module:
         """Turn the model back into NequIP's plain energy-force model with the same weights."""
 
         def factory(old: "HessianOutput") -> ForceStressOutput:
@@ -145,7 +148,7 @@ def _chunks(inputs: AtomicDataDict.Type, frames: torch.Tensor) -> list[slice]:
             held = 0
         held += count
     cuts.append(len(edges))
-    return [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b > a]
+    return [slice(a, b) for a, b in pairwise(cuts) if b > a]
 
 
 def _detach(data: AtomicDataDict.Type) -> AtomicDataDict.Type:

@@ -7,10 +7,10 @@ travels inside packaged models: it imports torch and nequip.data only.
 
 import torch
 from nequip.data import AtomicDataDict
+from nequip.data._key_registry import get_field_type
 
 from nequip_hessian._keys import HESSIAN_PROBE_KEY
 
-_NODE = (AtomicDataDict.POSITIONS_KEY, AtomicDataDict.ATOM_TYPE_KEY, HESSIAN_PROBE_KEY)
 _DERIVED = (AtomicDataDict.BATCH_KEY, AtomicDataDict.NUM_NODES_KEY, AtomicDataDict.EDGE_INDEX_KEY)
 
 
@@ -34,10 +34,9 @@ def gather_frames(data: AtomicDataDict.Type, frames: torch.Tensor) -> tuple[Atom
         the new batch, and the (atoms,) int64 index of the old atom each new atom is a copy of.
 
     Raises:
-        ValueError: a tensor whose length fits neither atoms, edges nor frames.
+        ValueError: an input that is neither per atom, per edge nor per frame.
     """
     num_atoms = data[AtomicDataDict.NUM_NODES_KEY]
-    n_nodes = AtomicDataDict.num_nodes(data)
     n_frames = len(num_atoms)
     atom_start = torch.cumsum(num_atoms, 0) - num_atoms
     counts = num_atoms[frames]
@@ -58,6 +57,7 @@ def gather_frames(data: AtomicDataDict.Type, frames: torch.Tensor) -> tuple[Atom
         AtomicDataDict.EDGE_INDEX_KEY: edge_index[:, edges]
         + torch.repeat_interleave(shift, edge_counts[frames]).unsqueeze(0),
     }
+    index = {"node": atoms, "edge": edges, "graph": frames}
     for key, value in data.items():
         if key in _DERIVED:
             continue
@@ -65,17 +65,9 @@ def gather_frames(data: AtomicDataDict.Type, frames: torch.Tensor) -> tuple[Atom
             # edges sorted by (receiver, sender): the permutation that sorts them by (sender, receiver)
             receiver, sender = out[AtomicDataDict.EDGE_INDEX_KEY]
             out[key] = torch.argsort(sender * len(atoms) + receiver)
-        elif key in _NODE:
-            out[key] = value[atoms]
-        elif key == AtomicDataDict.EDGE_CELL_SHIFT_KEY:
-            out[key] = value[edges]
-        elif key in (AtomicDataDict.CELL_KEY, AtomicDataDict.PBC_KEY):
-            out[key] = value[frames]
-        elif len(value) == n_frames and n_frames != n_nodes:
-            out[key] = value[frames]
-        elif len(value) == n_nodes and n_frames != n_nodes:
-            out[key] = value[atoms]
-        else:
-            raise ValueError(f"input {key!r} of shape {tuple(value.shape)}: neither per atom ({n_nodes}) nor per frame")
+            continue
+        kind = "node" if key == HESSIAN_PROBE_KEY else get_field_type(key, error_on_unregistered=False)
+        if kind not in index:
+            raise ValueError(f"model input {key!r} is neither per atom, per edge nor per frame: cannot copy its frames")
+        out[key] = value[index[kind]]
     return out, atoms
-

@@ -1,0 +1,224 @@
+"""ASE calculator for NequIP-framework models, with Hessians.
+
+It takes any model NequIP can load, trained on Hessians or not: a checkpoint, a
+package or a compiled file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from ase import Atoms
+from ase.calculators.calculator import all_changes
+from nequip.data import AtomicDataDict
+from nequip.integrations.ase import NequIPCalculator
+
+from nequip_hessian.curvature import symmetrise
+from nequip_hessian.errors import ConfigError, HessianDataWarning
+from nequip_hessian.model.matrix import hessians
+
+Float = npt.NDArray[np.float64]
+
+ATOMS_PER_BATCH = 128
+"""Atoms of several geometries that are evaluated in one pass."""
+
+_STEP = {torch.float64: 1e-3, torch.float32: 1e-2}  # angstrom; balances truncation against rounding of the forces
+
+
+class HessianCalculator(NequIPCalculator):  # type: ignore[misc]
+    """`NequIPCalculator` with `get_hessian`, and with many geometries in one pass.
+
+    Build it with `from_file`. `results` hold energy (eV), forces (eV/angstrom) and, when asked for,
+    `hessian` (3N, 3N) in eV/angstrom^2. In Sella: `hessian_function=calc.get_hessian`.
+    """
+
+    implemented_properties = [*NequIPCalculator.implemented_properties, "hessian"]  # noqa: RUF012 (ASE's convention)
+    compiled = False
+    dtype = torch.float64
+
+    @classmethod
+    def from_file(cls, path: str | Path, device: str = "cpu", **kwargs: Any) -> HessianCalculator:
+        """Load a model.
+
+        Args:
+            path: `.ckpt` of nequip-train, `.nequip.zip` of nequip-package, `.nequip.pt2` of nequip-compile
+            device: `cpu` or `cuda`
+            **kwargs: for NequIPCalculator's own loaders
+
+        Raises:
+            ConfigError: no such file, an unknown ending, or a file that NequIP cannot load.
+        """
+        name = os.fspath(path)
+        if not Path(name).is_file():
+            raise ConfigError(f"model {name}: no such file")
+        kwargs.setdefault("chemical_species_to_atom_type_map", True)
+        compiled = name.endswith((".nequip.pt2", ".nequip.pth"))
+        if not compiled and not name.endswith((".ckpt", ".nequip.zip")):
+            raise ConfigError(f"model {name}: expected a file ending in .ckpt, .nequip.zip or .nequip.pt2")
+        load = cls.from_compiled_model if compiled else cls._from_saved_model
+        try:
+            with _quiet():
+                calculator: HessianCalculator = load(name, device=device, **kwargs)
+        except Exception as exc:  # NequIP, torch and zip each raise their own for a file that is no model
+            raise ConfigError(
+                f"model {name}: NequIP cannot load it ({type(exc).__name__}: {_first_line(exc)})"
+            ) from exc
+        calculator.compiled = compiled
+        if not compiled:
+            calculator.dtype = calculator.model.model_dtype
+        return calculator
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Chemical symbols that the model knows."""
+        mapper = self.transforms[0]
+        from ase.data import chemical_symbols
+
+        known = torch.nonzero(mapper.lookup_table >= 0).view(-1).tolist()
+        return tuple(chemical_symbols[number] for number in known)
+
+    def atoms_to_data(self, atoms: Atoms) -> AtomicDataDict.Type:
+        """Return the model's inputs for one geometry.
+
+        Raises:
+            ConfigError: an element that the model has not seen.
+        """
+        unknown = sorted(set(atoms.get_chemical_symbols()) - set(self.species))
+        if unknown:
+            raise ConfigError(f"the model has not seen {', '.join(unknown)}; it knows {', '.join(self.species)}")
+        return super().atoms_to_data(atoms)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """ASE's entry point; `hessian` among the properties adds `results["hessian"]`."""
+        super().calculate(atoms, properties, system_changes)
+        if "hessian" in properties:
+            self.results["hessian"] = self.get_hessian(self.atoms)
+
+    def get_hessian(self, atoms: Atoms | None = None, indices: Sequence[int] | None = None) -> Float:
+        """Second derivatives of the energy, exact for checkpoints and packages.
+
+        A compiled file cannot be differentiated again; there the Hessian comes from central
+        differences of its forces, with a warning.
+
+        Args:
+            atoms: geometry; default: the calculator's own
+            indices: (n,) atoms to cover, the others held fixed; default all N
+
+        Returns:
+            (3n, 3n) float64, eV/angstrom^2, symmetric, index 3*atom + xyz.
+
+        Raises:
+            ConfigError: no geometry, an unknown element, indices out of range.
+        """
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None:
+            raise ConfigError("get_hessian: give a geometry")
+        return self._hessians([atoms], [indices])[0]
+
+    def get_hessians(self, geometries: Sequence[Atoms]) -> list[Float]:
+        """Hessians of several geometries, (3N, 3N) each in eV/angstrom^2; 3 max(N) passes a batch."""
+        result: list[Float] = []
+        for batch in _batches(geometries):
+            result += self._hessians(batch, [None] * len(batch))
+        return result
+
+    def evaluate_many(self, geometries: Sequence[Atoms]) -> list[tuple[float, Float]]:
+        """Energy (eV) and forces (N, 3) (eV/angstrom) of several geometries, batch by batch."""
+        result: list[tuple[float, Float]] = []
+        for batch in _batches(geometries):
+            result += self._evaluate_one_by_one(batch) if self.compiled else self._evaluate_batch(batch)
+        return result
+
+    def _hessians(self, geometries: Sequence[Atoms], indices: Sequence[Sequence[int] | None]) -> list[Float]:
+        chosen = [_check_indices(atoms, index) for atoms, index in zip(geometries, indices, strict=True)]
+        if self.compiled:
+            warnings.warn(
+                "a compiled model cannot be differentiated again: its Hessian comes from central differences of forces "
+                f"({_STEP[self.dtype]} angstrom); load the package or the checkpoint for exact ones",
+                HessianDataWarning,
+                stacklevel=3,
+            )
+            return [self._central_differences(a, i) for a, i in zip(geometries, chosen, strict=True)]
+        data = AtomicDataDict.batched_from_list([self.atoms_to_data(atoms) for atoms in geometries])
+        blocks = hessians(self.model, data, [torch.as_tensor(i) for i in chosen])
+        scale = self.energy_units_to_eV / self.length_units_to_A**2
+        return [scale * block.detach().cpu().numpy().astype(np.float64) for block in blocks]
+
+    def _evaluate_batch(self, geometries: Sequence[Atoms]) -> list[tuple[float, Float]]:
+        data = AtomicDataDict.batched_from_list([self.atoms_to_data(atoms) for atoms in geometries])
+        out = self.call_model(data)
+        energies = self.energy_units_to_eV * out[AtomicDataDict.TOTAL_ENERGY_KEY].detach().cpu().numpy().ravel()
+        scale = self.energy_units_to_eV / self.length_units_to_A
+        forces = scale * out[AtomicDataDict.FORCE_KEY].detach().cpu().numpy().astype(np.float64)
+        cuts = np.cumsum([len(atoms) for atoms in geometries])[:-1]
+        return [(float(e), f) for e, f in zip(energies, np.split(forces, cuts), strict=True)]
+
+    def _evaluate_one_by_one(self, geometries: Sequence[Atoms]) -> list[tuple[float, Float]]:
+        result = []
+        for atoms in geometries:
+            NequIPCalculator.calculate(self, atoms)
+            result.append((float(self.results["energy"]), np.asarray(self.results["forces"], dtype=np.float64)))
+        return result
+
+    def _central_differences(self, atoms: Atoms, indices: npt.NDArray[np.int64]) -> Float:
+        step = _STEP[self.dtype]
+        displaced = []
+        for index in indices:
+            for axis in range(3):
+                for sign in (1, -1):
+                    copy = atoms.copy()
+                    copy.positions[index, axis] += sign * step
+                    displaced.append(copy)
+        forces = [f[indices].ravel() for _, f in self.evaluate_many(displaced)]
+        rows = [(minus - plus) / (2 * step) for plus, minus in zip(forces[::2], forces[1::2], strict=True)]
+        return np.asarray(symmetrise(np.array(rows))[0], dtype=np.float64)
+
+
+def _check_indices(atoms: Atoms, indices: Sequence[int] | None) -> npt.NDArray[np.int64]:
+    if indices is None:
+        return np.arange(len(atoms))
+    chosen = np.asarray(indices)
+    if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iu" or len(np.unique(chosen)) != len(chosen):
+        raise ConfigError(f"indices: expected different atom indices, found {indices!r}")
+    if chosen.min() < 0 or chosen.max() >= len(atoms):
+        raise ConfigError(f"indices: expected 0 to {len(atoms) - 1}, found {chosen.min()} to {chosen.max()}")
+    return chosen.astype(np.int64)
+
+
+def _batches(geometries: Sequence[Atoms]) -> list[list[Atoms]]:
+    """Cut a list into batches of at most ATOMS_PER_BATCH atoms (one geometry at least)."""
+    batches: list[list[Atoms]] = []
+    held = 0
+    for atoms in geometries:
+        if not batches or held + len(atoms) > ATOMS_PER_BATCH:
+            batches.append([])
+            held = 0
+        batches[-1].append(atoms)
+        held += len(atoms)
+    return batches
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keep torch.package's and Lightning's loading warnings from a user who can do nothing about them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+def _first_line(exc: Exception) -> str:
+    return (str(exc).strip().splitlines() or [""])[0][:200]
