@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -66,6 +66,10 @@ def _difference(members: Mapping[str, float | None], top: str, bottom: str) -> f
     return None if high is None or low is None else high - low
 
 
+def _minus(value: float | None, reference: float | None) -> float | None:
+    return None if value is None or reference is None else value - reference
+
+
 def reaction_errors(
     name: str,
     members: Mapping[str, LabelledGeometry],
@@ -84,32 +88,36 @@ def reaction_errors(
     """
     truth = {role: record.energy for role, record in members.items()}
     model = {role: prediction.energy for role, prediction in predictions.items()}
-    reference = [_difference(truth, "transition_state", end) for end in ("reactant", "product")]
     single = [_difference(model, "transition_state", end) for end in ("reactant", "product")]
-    offsets = [None if a is None or b is None else a - b for a, b in zip(single, reference, strict=True)]
-    n_atoms = max((len(record) for record in members.values()), default=0)
+    base = ReactionErrors(
+        name,
+        max((len(record) for record in members.values()), default=0),
+        reference_forward=_difference(truth, "transition_state", "reactant"),
+        reference_reverse=_difference(truth, "transition_state", "product"),
+        searched=path is not None,
+        failure=None if path is None else path.failure,
+    )
+    base = replace(
+        base,
+        single_forward=_minus(single[0], base.reference_forward),
+        single_reverse=_minus(single[1], base.reference_reverse),
+    )
     if path is None or path.failure is not None:
-        return ReactionErrors(
-            name, n_atoms, *reference, *offsets, searched=path is not None, failure=path.failure if path else None
-        )
-    barriers = (path.barrier_forward, path.barrier_reverse)
-    errors = [None if b is None else a - b for a, b in zip(barriers, reference, strict=True)]
+        return base
     known = [*members.values(), *points]
     state = members.get("transition_state")
-    return ReactionErrors(
-        name,
-        n_atoms,
-        *reference,
-        *offsets,
-        *barriers,
-        *errors,
+    return replace(
+        base,
+        forward=path.barrier_forward,
+        reverse=path.barrier_reverse,
+        forward_error=_minus(path.barrier_forward, base.reference_forward),
+        reverse_error=_minus(path.barrier_reverse, base.reference_reverse),
         ts_rmsd=None if state is None else rmsd(path.positions[path.highest], np.asarray(state.positions)),
         path_rmsd=float(np.mean([distance_to_path(np.asarray(r.positions), path.positions) for r in known])),
         n_imaginary=path.n_imaginary,
         steps=path.steps,
         residual=path.residual,
         guess=path.guess,
-        searched=True,
     )
 
 
