@@ -77,14 +77,14 @@ def refuse_unknown_elements(calculator: Any, numbers: Iterable[int], model: str)
     """Raise where a model says which elements it knows and one of `numbers` is not among them.
 
     Args:
-        calculator: a calculator; asked only if it has an attribute `elements` (symbols)
+        calculator: a calculator; asked only if it has an attribute `species` (symbols)
         numbers: atomic numbers that will be evaluated
         model: name for the message
 
     Raises:
         ConfigError: names the symbols the model has not seen.
     """
-    known = getattr(calculator, "elements", None)
+    known = getattr(calculator, "species", None)
     if known is None:
         return
     missing = sorted({chemical_symbols[int(z)] for z in set(numbers)} - {str(symbol) for symbol in known})

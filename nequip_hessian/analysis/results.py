@@ -1,0 +1,116 @@
+"""What an evaluation found: plain containers that the report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nequip_hessian.analysis.accuracy import STATIONARY_KINDS, GeometryErrors
+from nequip_hessian.analysis.path import ReactionPath
+from nequip_hessian.analysis.reactions import ReactionErrors, summarise_reactions
+from nequip_hessian.analysis.relaxed import RelaxedErrors, summarise_relaxed
+from nequip_hessian.analysis.summary import Figure, by_label, summarise
+
+Array = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One evaluated geometry: its place in the store and what it is called there."""
+
+    index: int
+    label: str | None
+    formula: str
+    n_atoms: int
+    kind: str | None
+    group: str | None
+    part: str | None
+    has_hessian: bool
+
+    @property
+    def stationary(self) -> bool:
+        """Whether the store calls it a stationary point."""
+        return self.kind in STATIONARY_KINDS
+
+
+@dataclass(frozen=True, eq=False)
+class ReferencePath:
+    """Labelled geometries of one reaction from reactant to product.
+
+    Attributes:
+        name: the reaction; numbers: (N,)
+        distance: (M,), angstrom, cumulated rmsd between neighbours, 0 at the transition state
+        energies: (M,), eV, relative to the reactant
+        roles: (M,) `reactant`, `transition_state`, `product` or `path`
+    """
+
+    name: str
+    numbers: Array
+    distance: Array
+    energies: Array
+    roles: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class ModelResult:
+    """Everything one model got.
+
+    Attributes:
+        errors: one a geometry of the evaluation; relaxed, reactions: by geometry index and by reaction name
+        parity: `energy`, `force`, `hessian`, `frequency` -> (reference, model) samples for plots
+        consistency: relative difference of Hessian and force differences, one a probed geometry
+        notes: what a reader has to know of this model
+    """
+
+    name: str
+    path: str | None
+    checksum: str | None
+    errors: list[GeometryErrors]
+    relaxed: dict[int, RelaxedErrors] = field(default_factory=dict)
+    reactions: list[ReactionErrors] = field(default_factory=list)
+    paths: dict[str, ReactionPath] = field(default_factory=dict)
+    parity: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+    consistency: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Evaluation:
+    """Several models on the same labelled geometries; the first model is the baseline of all comparisons."""
+
+    store: str
+    store_checksum: str
+    attributes: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    geometries: list[Geometry]
+    models: list[ModelResult]
+    references: list[ReferencePath] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def figures(self, model: ModelResult, indices: list[int] | None = None) -> dict[str, Figure]:
+        """Figures of one model over some positions in `geometries`, default all."""
+        chosen = list(range(len(self.geometries))) if indices is None else indices
+        stationary = [self.geometries[i].stationary for i in chosen]
+        return summarise([model.errors[i] for i in chosen], stationary)
+
+    def all_figures(self, model: ModelResult) -> dict[str, Figure]:
+        """Figures of one model over everything: geometries, own minima, reactions, consistency."""
+        figures = self.figures(model)
+        figures |= summarise_relaxed(list(model.relaxed.values()))
+        figures |= summarise_reactions(model.reactions)
+        worst = max(model.consistency) if model.consistency else None
+        figures["consistency"] = Figure(worst, len(model.consistency), "1")
+        return figures
+
+    def by_kind(self, model: ModelResult) -> dict[str, dict[str, Figure]]:
+        """Figures by the kind of geometry."""
+        labels = [geometry.kind or "unknown" for geometry in self.geometries]
+        return by_label(labels, lambda indices: self.figures(model, indices))
+
+    def by_part(self, model: ModelResult) -> dict[str, dict[str, Figure]]:
+        """Figures by the part of the split."""
+        return by_label([geometry.part for geometry in self.geometries], lambda indices: self.figures(model, indices))
