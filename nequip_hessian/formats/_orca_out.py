@@ -101,21 +101,23 @@ def _from_engrad(
 def _from_output(
     source: Source, atoms: npt.NDArray[np.int_], positions: npt.NDArray[np.float64]
 ) -> Companion | None:
-    """Take the last printed geometry that is that of the .hess file and what follows it."""
+    """Take energy and gradient from behind the last printed geometries that are that of the .hess file."""
     starts = [m.end() for m in re.finditer(r"^CARTESIAN COORDINATES \(ANGSTROEM\)\n-+\n", source.text, re.MULTILINE)]
     bounds = [*starts, len(source.text)]
-    part = None
-    for begin, end in zip(starts, bounds[1:], strict=True):
-        if _same(source.text[begin:end], atoms, positions):
-            part = source.text[begin:end]
-    if part is None:
+    parts = [
+        source.text[begin:end]
+        for begin, end in zip(starts, bounds[1:], strict=True)
+        if _same(source.text[begin:end], atoms, positions)
+    ]
+    if not parts:
         return None
-    energies = re.findall(r"^FINAL SINGLE POINT ENERGY\s+(\S+)", part, re.MULTILINE)
+    energies = [found for part in parts for found in re.findall(r"^FINAL SINGLE POINT ENERGY\s+(\S+)", part, re.M)[:1]]
+    gradients = [found for part in parts if (found := _gradient(part, len(atoms))) is not None]
     charge = re.findall(r"^ *Total Charge\s+Charge\s+\.+\s+(-?\d+)", source.text, re.MULTILINE)
     multiplicity = re.findall(r"^ *Multiplicity\s+Mult\s+\.+\s+(\d+)", source.text, re.MULTILINE)
     return Companion(
-        energy=float(energies[0]) if energies else None,
-        gradient=_gradient(part, len(atoms)),
+        energy=float(energies[-1]) if energies else None,
+        gradient=gradients[-1] if gradients else None,
         charge=int(charge[-1]) if charge else None,
         multiplicity=int(multiplicity[-1]) if multiplicity else None,
         level=_level(source.text),

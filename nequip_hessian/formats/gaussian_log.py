@@ -128,7 +128,7 @@ def _record(source: Source, block: _Block, job: str) -> LabelledGeometry:
     geometry = next((s for s in sections[1:place] if re.match(r"^-?\d+,\d+" + re.escape(block.separator), s)), None)
     if geometry is None:
         raise source.error("the archive block holds no geometry; convert the .fchk of this job", block.line)
-    charge, multiplicity, atoms, positions = _geometry(source, block, geometry)
+    charge, multiplicity, atoms, positions = _geometry(source, block, geometry, job)
     n = len(atoms)
     packed = numbers(sections[place + 1], source, block.line, packed_size(3 * n), "Hessian in the archive block")
     gradient = numbers(sections[place + 2], source, block.line, 3 * n, "gradient in the archive block")
@@ -162,7 +162,7 @@ def _record(source: Source, block: _Block, job: str) -> LabelledGeometry:
 
 
 def _geometry(
-    source: Source, block: _Block, section: str
+    source: Source, block: _Block, section: str, job: str
 ) -> tuple[int, int, npt.NDArray[np.int_], npt.NDArray[np.float64]]:
     first, *rows = section.strip(block.separator).split(block.separator)
     charge, multiplicity = (int(v) for v in first.split(",")[:2])
@@ -174,16 +174,33 @@ def _geometry(
         except ValueError as exc:
             raise source.error(f"archive geometry: {exc}", block.line) from None
         values = [field for field in fields if "." in field]
-        if len(values) != 3 or len(fields) not in (3, 4, 5):
-            raise source.error(
-                f"archive geometry: expected three Cartesian coordinates, found {row[:40]!r} (a Z-matrix?); "
-                "convert the .fchk of this job instead",
-                block.line,
-            )
+        if len(values) != 3:  # a Z-matrix row: names of lengths and angles, which follow in the next section
+            return charge, multiplicity, *_input_orientation(source, block, job, len(rows))
         positions.append(numbers(" ".join(values), source, block.line, 3, "archive geometry"))
     if not atoms:
         raise source.error("archive geometry: no atoms", block.line)
     return charge, multiplicity, np.array(atoms), np.array(positions)
+
+
+def _input_orientation(
+    source: Source, block: _Block, job: str, n_atoms: int
+) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.float64]]:
+    """Cartesian coordinates of a job whose archive holds a Z-matrix: the frame is that of the input orientation."""
+    tables = list(re.finditer(r"^ *(?:Input|Z-Matrix) orientation: *\n(?:.*\n){4}", job, re.MULTILINE))
+    if not tables:
+        raise source.error(
+            "the archive block holds a Z-matrix and the file no input orientation; convert the .fchk of this job",
+            block.line,
+        )
+    rows = [line.split() for line in job[tables[-1].end() :].split("\n", n_atoms)[:n_atoms]]
+    if any(len(row) != 6 for row in rows) or len(rows) != n_atoms:
+        raise source.error(
+            f"Input orientation: expected {n_atoms} atoms as in the archive block (a Z-matrix with dummy atoms?); "
+            "convert the .fchk of this job",
+            block.line,
+        )
+    atoms = np.array([atomic_number(row[1]) for row in rows])
+    return atoms, np.array([[float(value) for value in row[3:]] for row in rows])
 
 
 def _energy(block: _Block, sections: list[str]) -> float | None:

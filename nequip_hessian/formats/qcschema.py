@@ -1,0 +1,176 @@
+"""QCSchema results (.json, also .json.gz / .json.xz): the `AtomicResult` of a Hessian calculation.
+
+`return_result` of driver `hessian` (or `properties.return_hessian`) is the
+Cartesian Hessian, flat or square, in Eh/a0^2, in the frame of `molecule.geometry`
+(a0). A file holds one result, a list of results, or an object with the result
+under `result` or `output`. The schema has no place for a role in a reaction:
+`extras.nequip_hessian` may hold `kind`, `role`, `group`, `path_coordinate`,
+`label` and `frequencies` (cm^-1, imaginary negative).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from nequip_hessian.errors import NoHessianError
+from nequip_hessian.formats._atoms import atomic_number, isotopic_masses
+from nequip_hessian.formats._source import (
+    ATOMIC_UNITS,
+    Source,
+    atomic_conversions,
+    guarded,
+    provenance,
+    read_source,
+    stem,
+)
+from nequip_hessian.record import LabelledGeometry, LevelOfTheory
+
+NAME = "qcschema"
+PATTERNS = ("*.json", "*.json.xz", "*.json.gz", "*.json.bz2", "*.qcschema")
+
+_EXTRA_FIELDS: Final = ("kind", "role", "group", "path_coordinate", "label")
+
+
+def sniff(text: str) -> bool:
+    """Say whether a file looks like a QCSchema result."""
+    return text.lstrip()[:1] in ("{", "[") and ("qcschema" in text or '"molecule"' in text or '"driver"' in text)
+
+
+@guarded("QCSchema")
+def read_qcschema(path: str | Path) -> Iterator[LabelledGeometry]:
+    """Read the results of a QCSchema file.
+
+    Args:
+        path: the JSON file, possibly compressed
+
+    Yields:
+        One record a result; a result of driver `gradient` or `energy` gives one without a Hessian.
+
+    Raises:
+        FormatError: no JSON, no QCSchema result, a failed calculation, or arrays that do not fit.
+    """
+    source = read_source(path)
+    try:
+        content = json.loads(source.text)
+    except json.JSONDecodeError as exc:
+        raise source.error(f"no valid JSON ({exc.msg}); the file is cut or damaged", exc.lineno) from None
+    results = content if isinstance(content, list) else [content]
+    if not results:
+        raise source.error("an empty list; expected QCSchema results")
+    for index, result in enumerate(results):
+        yield _record(source, _unwrap(source, result), index if len(results) > 1 else None)
+
+
+def _unwrap(source: Source, result: Any) -> dict[str, Any]:
+    for key in ("result", "output"):
+        if isinstance(result, dict) and "return_result" not in result and isinstance(result.get(key), dict):
+            result = result[key]
+    if not isinstance(result, dict):
+        raise source.error(f"expected a QCSchema result (an object), found {type(result).__name__}")
+    if result.get("success") is False or "FailedOperation" in str(result.get("schema_name")):
+        reason = (result.get("error") or {}).get("error_message", "no reason given")
+        raise source.error(f"the calculation failed: {str(reason).strip().splitlines()[-1][:100]}")
+    if not isinstance(result.get("molecule"), dict) or "return_result" not in result:
+        raise source.error(
+            "expected a QCSchema result with 'molecule' and 'return_result', found the keys "
+            f"{', '.join(map(str, list(result)[:8]))}"
+        )
+    return result
+
+
+def _array(source: Source, value: Any, size: int, name: str) -> npt.NDArray[np.float64] | None:
+    if value is None:
+        return None
+    try:
+        array = np.array(value, dtype=np.float64).ravel()
+    except (TypeError, ValueError) as exc:
+        raise source.error(f"{name}: expected numbers ({exc})") from None
+    if array.size != size:
+        raise source.error(f"{name}: expected {size} numbers for the atoms of this molecule, found {array.size}")
+    return array
+
+
+def _record(source: Source, result: dict[str, Any], index: int | None) -> LabelledGeometry:
+    molecule = result["molecule"]
+    atoms = np.array([atomic_number(str(symbol)) for symbol in molecule.get("symbols", [])], dtype=int)
+    n = len(atoms)
+    if not n:
+        raise source.error("molecule: expected symbols, found none")
+    if not all(molecule.get("real") or [True]):
+        raise source.error("molecule: ghost atoms have no place in a Hessian")
+    positions = _array(source, molecule.get("geometry"), 3 * n, "molecule.geometry")
+    if positions is None:
+        raise source.error("molecule: expected a geometry, found none")
+    properties = result.get("properties") or {}
+    driver = (result.get("driver") or (result.get("input_data") or {}).get("driver") or "").lower()
+    hessian, gradient, energy = _labels(source, result, properties, driver, n)
+    masses = _array(source, molecule.get("masses"), n, "molecule.masses")
+    extras = _extras(source, result)
+    frequencies = extras.pop("frequencies", None)
+    label = extras.pop("label", None) or stem(source.path) + ("" if index is None else f"-{index}")
+    return LabelledGeometry(
+        numbers=atoms,
+        positions=positions.reshape(n, 3) * ATOMIC_UNITS["positions"][1],
+        charge=int(molecule.get("molecular_charge", 0)),
+        multiplicity=int(molecule.get("molecular_multiplicity", 1)),
+        hessian=None if hessian is None else hessian * ATOMIC_UNITS["hessian"][1],
+        forces=None if gradient is None else gradient.reshape(n, 3) * ATOMIC_UNITS["forces"][1],
+        energy=None if energy is None else energy * ATOMIC_UNITS["energy"][1],
+        masses=isotopic_masses(atoms) if masses is None else masses,
+        frequencies=None if frequencies is None else np.sort(np.asarray(frequencies, dtype=np.float64)),
+        label=label,
+        level=_level(result),
+        provenance=provenance(
+            source,
+            NAME,
+            atomic_conversions(energy=energy is not None, forces=gradient is not None),
+            index=index,
+            masses_from="file" if masses is not None else "convention: most abundant isotopes",
+        ),
+        **extras,
+    )
+
+
+def _labels(
+    source: Source, result: dict[str, Any], properties: dict[str, Any], driver: str, n: int
+) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None, float | None]:
+    variables = (result.get("extras") or {}).get("qcvars") or {}
+    value = result["return_result"]
+    hessian = _array(source, value if driver == "hessian" else properties.get("return_hessian"), 9 * n * n, "Hessian")
+    gradient = value if driver == "gradient" else properties.get("return_gradient")
+    if gradient is None:  # a result of scf_total_gradient alone would miss correlation: not taken
+        gradient = variables.get("CURRENT GRADIENT")
+    energy = value if driver == "energy" else properties.get("return_energy", variables.get("CURRENT ENERGY"))
+    if hessian is None and gradient is None:
+        raise source.error(
+            f"no Hessian in this file: driver is {driver or 'not given'!r}, expected 'hessian'", kind=NoHessianError
+        )
+    return hessian, _array(source, gradient, 3 * n, "gradient"), None if energy is None else float(energy)
+
+
+def _extras(source: Source, result: dict[str, Any]) -> dict[str, Any]:
+    extras = (result.get("extras") or {}).get("nequip_hessian") or {}
+    if not isinstance(extras, dict):
+        raise source.error(f"extras.nequip_hessian: expected an object, found {type(extras).__name__}")
+    return {key: extras[key] for key in (*_EXTRA_FIELDS, "frequencies") if extras.get(key) is not None}
+
+
+def _level(result: dict[str, Any]) -> LevelOfTheory:
+    model = result.get("model") or ((result.get("input_data") or {}).get("specification") or {}).get("model") or {}
+    made = result.get("provenance") or {}
+    keywords = result.get("keywords") or {}
+    basis = model.get("basis")
+    return LevelOfTheory(
+        method=str(model.get("method") or "unknown"),
+        basis=basis.get("name") if isinstance(basis, dict) else basis,
+        dispersion=keywords.get("dispersion"),
+        program=made.get("creator"),
+        program_version=None if made.get("version") is None else str(made["version"]),
+        hessian=keywords.get("hessian") if keywords.get("hessian") in ("analytic", "finite_difference") else None,
+    )
