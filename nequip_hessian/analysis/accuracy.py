@@ -48,6 +48,17 @@ NEGATIVE_EIGENVALUE: Final = -1e-6
 STATIONARY_KINDS: Final = ("minimum", "transition_state", "higher_saddle")
 
 
+STATIONARY_FORCE: Final = 0.05
+"""A geometry of unknown kind counts as stationary where all force components are below this, eV/angstrom."""
+
+
+def is_stationary(record: LabelledGeometry) -> bool:
+    """Whether harmonic frequencies of a record mean something: by its kind, else by its forces."""
+    if record.kind is not None:
+        return record.kind in STATIONARY_KINDS
+    return record.forces is not None and bool(np.all(np.abs(record.forces) < STATIONARY_FORCE))
+
+
 @dataclass(frozen=True)
 class Spectrum:
     """Errors of one pair of symmetric matrices: eigenvalues in the unit of the matrices, cosines of 0 to 1."""

@@ -50,7 +50,9 @@ def atoms_of(record: LabelledGeometry) -> Atoms:
     )
 
 
-def masses_of(numbers: Array, choice: str = "standard", source: Array | None = None) -> npt.NDArray[np.float64]:
+def masses_of(
+    numbers: npt.NDArray[Any], choice: str = "standard", source: Array | None = None
+) -> npt.NDArray[np.float64]:
     """Masses for the normal modes.
 
     Args:

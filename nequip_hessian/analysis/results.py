@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nequip_hessian.analysis.accuracy import STATIONARY_KINDS, GeometryErrors
+from nequip_hessian.analysis.accuracy import GeometryErrors
 from nequip_hessian.analysis.path import ReactionPath
 from nequip_hessian.analysis.reactions import ReactionErrors, summarise_reactions
 from nequip_hessian.analysis.relaxed import RelaxedErrors, summarise_relaxed
@@ -20,7 +20,11 @@ Array = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Geometry:
-    """One evaluated geometry: its place in the store and what it is called there."""
+    """One evaluated geometry: its place in the store and what it is called there.
+
+    `stationary` says whether harmonic frequencies are compared: it is of a stationary kind, or of no kind
+    and the reference forces are all below 0.05 eV/angstrom.
+    """
 
     index: int
     label: str | None
@@ -30,11 +34,7 @@ class Geometry:
     group: str | None
     part: str | None
     has_hessian: bool
-
-    @property
-    def stationary(self) -> bool:
-        """Whether the store calls it a stationary point."""
-        return self.kind in STATIONARY_KINDS
+    stationary: bool
 
 
 @dataclass(frozen=True, eq=False)
