@@ -12,13 +12,13 @@ gradients) in eV/angstrom.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from nequip_hessian.curvature import rotate_vectors
+from nequip_hessian.curvature import LINEAR_THRESHOLD, rotate_vectors
 from nequip_hessian.units import BOHR, HARTREE, HARTREE_PER_BOHR2
 
 Array = npt.NDArray[np.floating[Any]]
@@ -80,6 +80,62 @@ def rotation_fit(hessian: Array, positions: Array, forces: Array) -> RotationFit
     return RotationFit(scale, error, residual, residual / size, float(np.max(np.abs(left))))
 
 
+def implied_forces(hessian: Array, positions: Array) -> tuple[npt.NDArray[np.float64], float]:
+    """Forces that a Hessian implies through the rotational identity, for files that hold none.
+
+    For each atom, column e of the 3 x 3 block of H (A r) has to be -e x F = [F]x e: its antisymmetric
+    part is the force, and its symmetric part has to vanish, at any geometry, stationary or not.
+
+    Args:
+        hessian: (3N, 3N), eV/angstrom^2
+        positions: (N, 3), angstrom
+
+    Returns:
+        (N, 3) forces, eV/angstrom, and the largest element of the symmetric part, eV/angstrom: what
+        no forces can explain. The noise of an integration grid is in both, so forces below a few
+        times that remainder mean nothing.
+    """
+    blocks = (hessian @ rotate_vectors(positions - positions.mean(axis=0))).reshape(-1, 3, 3)
+    transposed = blocks.transpose(0, 2, 1)
+    odd = (blocks - transposed) / 2
+    forces = np.stack([odd[:, 2, 1], odd[:, 0, 2], odd[:, 1, 0]], axis=1)
+    return forces, float(np.max(np.abs(blocks + transposed), initial=0.0)) / 2
+
+
+def restore_identities(hessian: Array, positions: Array, forces: Array | None) -> npt.NDArray[np.float64]:
+    """Smallest change of a Hessian (Frobenius norm) after which translation and rotation hold exactly.
+
+    With B an orthonormal basis of translations and rotations and T what H B has to be (zero for
+    translations, -A F for rotations), the result is P H P + T B^T + B T^T - B (B^T T) B^T, P = 1 - B B^T.
+
+    Args:
+        hessian: (3N, 3N), symmetric, eV/angstrom^2
+        positions: (N, 3), angstrom
+        forces: (N, 3), eV/angstrom; None: a stationary point, T = 0
+
+    Returns:
+        (3N, 3N), symmetric, eV/angstrom^2. Net force and torque, which break the premise, are taken
+        out of `forces` by symmetrising B^T T.
+    """
+    n_atoms = len(positions)
+    motions = np.concatenate(
+        [np.tile(np.eye(3), (n_atoms, 1)), rotate_vectors(positions - positions.mean(axis=0))], axis=1
+    )
+    left, values, right = np.linalg.svd(motions, full_matrices=False)
+    kept = values > math.sqrt(LINEAR_THRESHOLD) * values[0]  # no rotation of a linear molecule about its own axis
+    basis = left[:, kept]
+    wanted = np.zeros_like(motions)
+    if forces is not None:
+        wanted[:, 3:] = -rotate_vectors(forces)
+    target = wanted @ (right[kept].T / values[kept])
+    inner = basis.T @ target
+    outer = target - basis @ inner
+    inside = hessian - basis @ (basis.T @ hessian)
+    inside = inside - (inside @ basis) @ basis.T
+    restored = inside + outer @ basis.T + basis @ outer.T + basis @ ((inner + inner.T) / 2) @ basis.T
+    return (restored + restored.T) / 2
+
+
 _KNOWN_FACTORS: Final = (
     (HARTREE_PER_BOHR2, "the Hessian is in Eh/a0^2 while the forces are in eV/angstrom"),
     (1 / HARTREE_PER_BOHR2, "the Hessian was multiplied with Eh/a0^2 -> eV/angstrom^2 twice, or the forces not at all"),
@@ -113,7 +169,15 @@ class Diagnosis:
 
 
 ROTATION_TOLERANCE: Final = 0.02
-"""`RotationFit.relative` above which positions, forces and Hessian cannot belong together."""
+"""`RotationFit.relative` above which positions, forces and Hessian cannot belong together.
+
+Of 70 published outputs the worst sound one has 0.0025; turning the positions gives 0.03 to 0.7."""
+
+NOISE: Final = 0.25
+"""Residual of the rotational identity, eV/angstrom, that integration grids make by themselves.
+
+No fault of unit or sign is claimed below it: for a linear or highly symmetric molecule noise alone
+can look like a clean factor."""
 
 
 def _match_factor(fit: RotationFit) -> str | None:
@@ -137,8 +201,8 @@ def diagnose(
     Args:
         hessian: (3N, 3N), eV/angstrom^2
         positions: (N, 3), angstrom
-        forces: (N, 3), eV/angstrom, or None (treated as a stationary point: only frame, order and
-            a stale Hessian can then be seen, and the verdict is at best `undetermined`)
+        forces: (N, 3), eV/angstrom, or None (those that the Hessian implies are taken: only frame,
+            order and a stale Hessian can then be seen, and the verdict is at best `undetermined`)
         asymmetry: max|H - H^T| before symmetrising, eV/angstrom^2, passed through
 
     Returns:
@@ -146,8 +210,10 @@ def diagnose(
     """
     translation = translation_residual(hessian)
     known = forces is not None and bool(np.all(np.isfinite(forces)))
-    used = np.asarray(forces) if known else np.zeros_like(positions)
+    used = np.asarray(forces) if known else implied_forces(hessian, positions)[0]
     fit = rotation_fit(hessian, positions, used)
+    if not known:
+        fit = replace(fit, scale=math.nan, error=math.inf)
     size = float(np.max(np.abs(hessian), initial=0.0)) or 1.0
 
     def result(verdict: str, message: str) -> Diagnosis:
@@ -157,7 +223,7 @@ def diagnose(
         return result("undetermined", "one atom: the identities say nothing")
     if fit.determined and abs(fit.scale - 1) <= max(0.1, 3 * fit.error):
         return result("ok", f"rotational identity holds, scale {fit.scale:.4f} +- {fit.error:.4f}")
-    if fit.determined:
+    if fit.determined and fit.residual > NOISE:
         return result(*_explain_scale(fit))
     if fit.relative > ROTATION_TOLERANCE:
         return result(*_explain_geometry(hessian, positions, used, fit, translation / size))
