@@ -15,18 +15,18 @@ class Foreign:
     elsewhere: bool = False
 
 
-_UNSUPPORTED: Final = "cannot read this: looks like a {} file, not supported yet"
+_UNSUPPORTED: Final = "cannot read this: looks like {} output, not supported yet"
 
 _ELSEWHERE: Final = (
     (
-        "ORCA",
-        r"\* O   R   C   A \*|ORCA TERMINATED|This ORCA versions? uses|^ *Program Version \d+\.\d.*\n(?:.*\n){0,40}.*ORCA",
+        r"\* O   R   C   A \*|ORCA TERMINATED|ORCA finished by error|This ORCA versions? uses",
         "no Hessian in this file: ORCA writes it to the .hess file of the job; convert that (this output is read with it)",
+        "ORCA TERMINATED NORMALLY",
     ),
     (
-        "xtb",
         r"\* xtb version ",
-        "no Hessian in this file: xtb writes it to the file `hessian`; convert that (this output is read with it)",
+        "no Hessian in this file: xtb writes it to the file hessian; convert that (this output is read with it)",
+        "* finished run on",
     ),
 )
 
@@ -60,10 +60,13 @@ def foreign_program(text: str) -> Foreign | None:
         What to say of it, or None where no such program is recognised.
     """
     head = text[:20000]
-    for _, pattern, message in _ELSEWHERE:
+    for pattern, message, end in _ELSEWHERE:
         if re.search(pattern, text, re.MULTILINE):
-            return Foreign(message, elsewhere=True)
+            failed = "" if end in text else "the job did not end normally, and there is "
+            return Foreign(failed + message, elsewhere=True)
     for name, pattern in _PROGRAMS:
         if re.search(pattern, head, re.MULTILINE):
-            return Foreign(_UNSUPPORTED.format(f"{name}"))
+            return Foreign(_UNSUPPORTED.format(name))
+    if re.fullmatch(r"[\s\dEDed.+-]+", head):
+        return Foreign(_UNSUPPORTED.format("bare matrix (DFTB+ hessian.out, NWChem .hess or Psi4 file 15)"))
     return None

@@ -24,7 +24,9 @@ _JOB_WORDS: Final = re.compile(
     r"^neb|^conv$|^direct$|^xyzfile$|^bohrs|^usesym|^nousesym|^ri-?|^zora|^dkh|^keep|^(no)?trah|^d[34]|^defgrid",
     re.IGNORECASE,
 )
-_BASIS: Final = re.compile(r"^(ma-|aug-|x2c-|zora-|dkh-|sarc-)*(def2-|def-|\d-\d|cc-p|sto-|pc-|apc|ano|epr-|svp$|tzvp)", re.I)
+_BASIS: Final = re.compile(
+    r"^(ma-|aug-|x2c-|zora-|dkh-|sarc-)*(def2-|def-|\d-\d|cc-p|sto-|pc-|apc|ano|epr-|svp$|tzvp)", re.IGNORECASE
+)
 _DISPERSION: Final = re.compile(r"^d[34](bj|zero|2|s|tz)?$", re.IGNORECASE)
 
 
@@ -40,9 +42,7 @@ class Companion:
     files: tuple[Mapping[str, Any], ...] = field(default=())
 
 
-def companion_of(
-    path: Path, atoms: npt.NDArray[np.int_], positions: npt.NDArray[np.float64]
-) -> Companion | None:
+def companion_of(path: Path, atoms: npt.NDArray[np.int_], positions: npt.NDArray[np.float64]) -> Companion | None:
     """Look for `<stem>.out`, `.log` and `.engrad` beside a .hess file and read what belongs to its geometry.
 
     Args:
@@ -82,9 +82,7 @@ def _merge(first: Companion, second: Companion) -> Companion:
     )
 
 
-def _from_engrad(
-    source: Source, atoms: npt.NDArray[np.int_], positions: npt.NDArray[np.float64]
-) -> Companion | None:
+def _from_engrad(source: Source, atoms: npt.NDArray[np.int_], positions: npt.NDArray[np.float64]) -> Companion | None:
     values = [line.split() for line in source.lines if line.strip() and not line.lstrip().startswith("#")]
     n = len(atoms)
     if int(values[0][0]) != n:
@@ -98,9 +96,7 @@ def _from_engrad(
     return Companion(energy=float(values[1][0]), gradient=gradient, files=(source.facts(),))
 
 
-def _from_output(
-    source: Source, atoms: npt.NDArray[np.int_], positions: npt.NDArray[np.float64]
-) -> Companion | None:
+def _from_output(source: Source, atoms: npt.NDArray[np.int_], positions: npt.NDArray[np.float64]) -> Companion | None:
     """Take energy and gradient from behind the last printed geometries that are that of the .hess file."""
     starts = [m.end() for m in re.finditer(r"^CARTESIAN COORDINATES \(ANGSTROEM\)\n-+\n", source.text, re.MULTILINE)]
     bounds = [*starts, len(source.text)]
@@ -136,18 +132,17 @@ def _same(part: str, atoms: npt.NDArray[np.int_], positions: npt.NDArray[np.floa
 
 
 def _gradient(part: str, n_atoms: int) -> npt.NDArray[np.float64] | None:
-    found = re.search(r"^CARTESIAN GRADIENT(?: \(NUMERICAL\))?\s*\n-+\n\s*\n((?:.*\n){%d})" % n_atoms, part, re.M)
+    found = re.search(r"^CARTESIAN GRADIENT(?: \(NUMERICAL\))?\s*\n-+\n\s*\n", part, re.MULTILINE)
     if found is None:
         return None
-    rows = [line.split(":")[-1].split() for line in found.group(1).splitlines()]
+    rows = [line.split(":")[-1].split() for line in part[found.end() :].split("\n", n_atoms)[:n_atoms]]
     return np.array([[float(v) for v in row] for row in rows]) if all(len(row) == 3 for row in rows) else None
 
 
 def _level(text: str) -> LevelOfTheory:
-    words = [
-        word for line in re.findall(r"^\|\s*\d+>\s*!(.*)$", text, re.MULTILINE) for word in line.split("#")[0].split()
-    ]
-    basis = next((word for word in words if _BASIS.match(word) and not word.upper().endswith(("/J", "/C", "/JK"))), None)
+    rows = re.findall(r"^\|\s*\d+>\s*!(.*)$", text, re.MULTILINE)
+    words = [word for row in rows for word in row.split("#")[0].split()]
+    bases = [word for word in words if _BASIS.match(word) and not word.upper().endswith(("/J", "/C", "/JK"))]
     dispersion = next((word for word in words if _DISPERSION.match(word)), None)
     rest = [w for w in words if not (_BASIS.match(w) or _JOB_WORDS.search(w) or _DISPERSION.match(w))]
     method = rest[0] if rest else next((w for w in words if w.lower() in ("hf", "uhf", "rhf")), "unknown")
@@ -157,7 +152,7 @@ def _level(text: str) -> LevelOfTheory:
     analytic = any(word.lower() in ("freq", "anfreq") for word in words)
     return LevelOfTheory(
         method=method,
-        basis=basis,
+        basis=bases[0] if bases else None,
         dispersion=dispersion,
         solvation=solvent.group(0) if solvent else None,
         program="ORCA",

@@ -38,6 +38,14 @@ _OPENERS: Final[dict[str, Callable[[bytes], bytes]]] = {
 }
 
 
+_BINARY: Final = {
+    b"\x93NUMPY": "a NumPy array, which holds no geometry",
+    b"\x89HDF": "an HDF5 file, not supported yet",
+    b"PK\x03\x04": "a zip archive (unpack it)",
+    b"SQLite": "an SQLite database (of ASE?), not supported yet",
+}
+
+
 @dataclass(frozen=True)
 class Source:
     """A text file read once.
@@ -96,7 +104,8 @@ def read_source(path: str | Path) -> Source:
     if not data.strip():
         raise FormatError(f"{path}: the file is empty")
     if b"\0" in data[:65536]:
-        raise FormatError(f"{path}: a binary file; expected the text output of a quantum-chemistry program")
+        kind = next((name for magic, name in _BINARY.items() if data.startswith(magic)), "a binary file")
+        raise FormatError(f"{path}: cannot read this: looks like {kind}; expected a text file of a supported format")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -153,7 +162,8 @@ def numbers(text: str, source: Source, line: int, expected: int | None = None, w
     except ValueError:
         values = np.array([_number(t, source, line, what) for t in tokens], dtype=np.float64)
     if expected is not None and len(values) != expected:
-        raise source.error(f"{what}: expected {expected} numbers, found {len(values)}; the file is cut or damaged", line)
+        message = f"{what}: expected {expected} numbers, found {len(values)}; the file is cut or damaged"
+        raise source.error(message, line)
     return values
 
 
@@ -218,7 +228,7 @@ def guarded(format_name: str) -> Callable[[Reader], Reader]:
                 if Path(path).name in str(exc):
                     raise
                 raise type(exc)(f"{path}: {exc}") from exc
-            except (ValueError, IndexError, KeyError, TypeError, ArithmeticError, AttributeError, RecursionError) as exc:
+            except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError) as exc:
                 raise FormatError(f"{path}: damaged or unusual {format_name} file ({exc})") from exc
 
         return read

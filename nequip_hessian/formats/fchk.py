@@ -136,8 +136,7 @@ def _record(
     if masses is None:
         masses = sections.array("Real atomic weights", n)
     second = source.lines[1] if len(source.lines) > 1 else ""
-    qchem = "Job Status" not in sections.found and "SCF Energy" not in sections.found and "Dipole_Data" in sections.found
-    program = "Q-Chem" if qchem else "Gaussian"
+    program = "Q-Chem" if "Dipole_Data" in sections.found and "Job Status" not in sections.found else "Gaussian"
     version = _version(source, sections)
     conversions = atomic_conversions(energy=energy is not None, forces=gradient is not None)
     facts: dict[str, Any] = {

@@ -49,8 +49,7 @@ def sniff(text: str) -> bool:
         "Entering Gaussian System" in text
         or "Gaussian, Inc." in text
         or re.search(r"^ \*+\n Gaussian \S+", text, re.MULTILINE) is not None
-        or _START.search(text) is not None
-        and "GINC-" in text
+        or (_START.search(text) is not None and "GINC-" in text)
     )
 
 

@@ -122,9 +122,7 @@ def _record(
     )
 
 
-def _atoms(
-    source: Source, index: int
-) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _atoms(source: Source, index: int) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     count = _count(source, index, "$atoms")
     names, values = [], []
     for at in range(index + 2, index + 2 + count):

@@ -202,7 +202,7 @@ def _level(output: Source | None) -> LevelOfTheory:
     if output is not None:
         method = re.search(r"Hamiltonian\s+(GFN\S+|IPEA\S*)", output.text)
         version = re.search(r"\* xtb version (\S+)", output.text)
-        solvent = re.search(r"^ *: *Solvent\s+(\S+)", output.text, re.M) or re.search(r"\* Solvation model:\s*(\S+)", output.text)
+        solvent = re.search(r"^ *(?:: *Solvent|\* Solvation model:)\s+(\S+)", output.text, re.MULTILINE)
         facts["method"] = method.group(1) if method else ("GFN-FF" if "GFN-FF" in output.text else facts["method"])
         facts["program_version"] = version.group(1) if version else None
         facts["solvation"] = solvent.group(1) if solvent else None
