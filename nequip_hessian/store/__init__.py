@@ -2,6 +2,8 @@
 
 from nequip_hessian.store.reactions import Reaction
 from nequip_hessian.store.reader import HessianStore
+from nequip_hessian.store.report import Message, ValidationReport
+from nequip_hessian.store.validator import differences, validate
 from nequip_hessian.store.writer import StoreWriter
 
-__all__ = ["HessianStore", "Reaction", "StoreWriter"]
+__all__ = ["HessianStore", "Message", "Reaction", "StoreWriter", "ValidationReport", "differences", "validate"]

@@ -13,11 +13,13 @@ from nequip_hessian import __version__
 from nequip_hessian.errors import RecordError, StoreError
 from nequip_hessian.record import UNKNOWN_LEVEL, LevelOfTheory
 from nequip_hessian.store.layout import NAME, VERSION
+from nequip_hessian.store.schema import complaints, place
 
 AUTHOR_KEYS: Final = ("id", "title", "description", "dataset_version", "license", "doi", "extra")
 PROVENANCE_KEYS: Final = (
     "creator", "version", "routine", "time", "host", "options", "sources", "conversions", "extra",
 )  # fmt: skip
+SOURCE_KEYS: Final = ("name", "size", "sha256", "extra")
 LEVEL_KEYS: Final = tuple(UNKNOWN_LEVEL.as_dict())
 SCHEME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -73,14 +75,36 @@ def author_attributes(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def provenance_entry(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete a provenance entry: creator, version and time are filled in, unknown keys go below `extra`."""
+    """Complete a provenance entry: creator, version and time are filled in, unknown keys go below `extra`.
+
+    Args:
+        facts: keys of PROVENANCE_KEYS; `sources` is a list of names or of objects with `name`, `size`
+            (bytes) and `sha256`
+
+    Raises:
+        StoreError: a value of the wrong kind.
+    """
     given = jsonable(dict(facts), "provenance")
     unknown = {key: given.pop(key) for key in list(given) if key not in PROVENANCE_KEYS}
     if unknown:
         given["extra"] = {**given.get("extra", {}), **unknown}
     entry = {"creator": "nequip-hessian", "version": __version__, **given}
     entry.setdefault("time", datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z"))
+    if isinstance(entry.get("sources"), list):
+        entry["sources"] = [_source(source) for source in entry["sources"]]
+    for error in complaints(entry, "root", "$defs", "provenance"):
+        raise StoreError(f"provenance: {place(error) or 'entry'}: {error.message}")
     return entry
+
+
+def _source(source: Any) -> Any:
+    if isinstance(source, str):
+        return {"name": source}
+    if not isinstance(source, dict):
+        return source
+    known = {key: source[key] for key in SOURCE_KEYS if key in source}
+    rest = {key: value for key, value in source.items() if key not in SOURCE_KEYS}
+    return {**known, "extra": {**known.get("extra", {}), **rest}} if rest else known
 
 
 def same_provenance(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

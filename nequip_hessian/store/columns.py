@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.errors import StoreError
-from nequip_hessian.store.arrays import RowReader, open_rows, read_all
+from nequip_hessian.store.arrays import RowReader, ZarrRows, open_rows, read_all
 from nequip_hessian.store.files import Files
 
 AnyArray = npt.NDArray[Any]
+KEPT_BYTES: Final = 64 * 2**20
 
 
 class Columns:
@@ -35,9 +37,16 @@ class Columns:
         return self._rows[path]
 
     def part(self, path: str, start: int, stop: int) -> AnyArray | None:
-        """Return rows start to stop - 1 of an array."""
+        """Return rows start to stop - 1 of an array; behind a codec a small one is read whole, once."""
+        whole = self._whole.get(path)
+        if whole is not None:
+            return whole[start:stop]
         rows = self.rows(path)
-        return None if rows is None else rows.rows(start, stop)
+        if rows is None:
+            return None
+        if isinstance(rows, ZarrRows) and math.prod(rows.shape) * rows.dtype.itemsize <= KEPT_BYTES:
+            return self.required(path)[start:stop]
+        return rows.rows(start, stop)
 
     def whole(self, path: str) -> AnyArray | None:
         """Return a whole array, read-only, kept from then on."""

@@ -7,7 +7,6 @@ records, never the whole.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
@@ -21,23 +20,18 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from nequip_hessian.errors import StoreError
-from nequip_hessian.record import LabelledGeometry, LevelOfTheory
+from nequip_hessian.record import LabelledGeometry
+from nequip_hessian.store.append import Appender
 from nequip_hessian.store.attributes import (
     SCHEME,
     author_attributes,
-    level_from_dict,
     provenance_entry,
     same_provenance,
 )
 from nequip_hessian.store.build import PROFILES, Builder, zip_directory
 from nequip_hessian.store.files import open_files, read_metadata
-from nequip_hessian.store.layout import BY_PATH, FLOATS, NAME, NONE, RAGGED, VERSION
-from nequip_hessian.store.rows import AnyArray, rows_of, utf8
+from nequip_hessian.store.layout import BY_PATH, FLOATS, NAME, VERSION
 from nequip_hessian.store.spool import Spool, discard
-
-_FOLLOWS_DTYPE = ("hessian/data", "product/probe", "product/value")
-_OPTIONAL_OFFSETS = {data[0]: offset for offset, data in RAGGED.items() if not BY_PATH[offset].required}
-_ALWAYS = tuple(spec.path for spec in BY_PATH.values() if spec.required)
 
 
 class StoreWriter:
@@ -89,9 +83,9 @@ class StoreWriter:
             )
         if folder.exists() and not resume:
             discard(folder)
-        self._between = True  # between two records, where what is buffered is consistent
         self._spool: Spool | None = Spool(folder)
-        self._restore(self._spool)
+        self._check_options(self._spool)
+        self._appender = Appender(self._spool, dtype)
 
     def _check_target(self) -> None:
         if self.path.suffix == ".zip" and self._profile != "publish":
@@ -109,7 +103,7 @@ class StoreWriter:
         if not isinstance(attributes, dict) or NAME not in attributes:
             raise StoreError(f"{self.path}: is no Hessian store, so it is not replaced; move it away first")
 
-    def _restore(self, spool: Spool) -> None:
+    def _check_options(self, spool: Spool) -> None:
         options = {"dtype": self._dtype, "profile": self._profile}
         state = spool.state
         if state and state["options"] != options:
@@ -119,15 +113,7 @@ class StoreWriter:
                 "or overwrite=True to start again"
             )
         if not state:
-            state.update(options=options, geometries=0, atoms=0, levels=[], provenance=[], projected=[])
-            for path in _ALWAYS:
-                if path not in ("hessian/data", "atom/force"):
-                    spool.start(BY_PATH[path], BY_PATH[path].dtypes[0], 0)
-            for offset in ("geometry/atom_offset", "hessian/offset"):
-                spool.append(offset, np.zeros(1, dtype=np.int64))
-            spool.flush()
-        self._levels = [level_from_dict(entry, str(spool.folder)) for entry in state["levels"]]
-        self._groups = {name: i for i, name in enumerate(self._texts("geometry/group_label"))}
+            state.update(options=options, provenance=[])
 
     # -- what a caller does ------------------------------------------------------------------
 
@@ -144,12 +130,12 @@ class StoreWriter:
 
     def __len__(self) -> int:
         """Geometries appended so far, those before a resume included."""
-        return int(self._open.state["geometries"])
+        return len(self._appender)
 
     def labels(self) -> list[str]:
         """Labels of the geometries appended so far, in order, empty where there is none."""
         self._open.flush()
-        return self._texts("geometry/label") or [""] * len(self)
+        return self._appender.texts("geometry/label") or [""] * len(self)
 
     def append(self, record: LabelledGeometry) -> None:
         """Append one geometry.
@@ -157,17 +143,9 @@ class StoreWriter:
         Raises:
             StoreError: a charge or multiplicity outside 16 bits, or more than 65536 levels of theory.
         """
-        self._check_range(record)
-        rows = rows_of(record)
-        self._promote(rows)
-        self._between = False
-        rows["geometry/level"] = np.array([self._level(record.level)], dtype=np.uint16)
-        rows["geometry/group"] = np.array([NONE if record.group is None else self._group(record.group)], dtype=np.int64)
-        self._append_rows(rows, len(record))
-        if record.frequencies is not None and record.frequencies_projected not in self._open.state["projected"]:
-            self._open.state["projected"].append(record.frequencies_projected)
-        self._between = True
-        self._open.flush_if_full()
+        if self._spool is None:
+            raise StoreError(f"{self.path}: the writer is closed")
+        self._appender.append(record)
 
     def extend(self, records: Iterable[LabelledGeometry]) -> None:
         """Append several geometries."""
@@ -214,7 +192,7 @@ class StoreWriter:
             return
         spool, self._spool = self._spool, None
         if self._resume:
-            if self._between and not spool.broken:
+            if self._appender.between and not spool.broken:
                 spool.flush()
         else:
             shutil.rmtree(spool.folder, ignore_errors=True)
@@ -240,82 +218,6 @@ class StoreWriter:
             raise StoreError(f"{self.path}: the writer is closed")
         return self._spool
 
-    def _check_range(self, record: LabelledGeometry) -> None:
-        for name, low in (("charge", -32767), ("multiplicity", 1)):
-            value = getattr(record, name)
-            if value is not None and not low <= value <= 32767:
-                raise StoreError(f"{name}: expected {low} to 32767, found {value} (geometry {len(self)})")
-        if record.level not in self._levels and len(self._levels) == 65536:
-            raise StoreError("more than 65536 levels of theory; what differs from record to record is no level")
-
-    def _promote(self, rows: Mapping[str, AnyArray | None]) -> None:
-        """Widen what was float32 so far where float64 arrives and no `dtype` was asked for."""
-        for path, value in rows.items():
-            forced = self._dtype is not None and path in _FOLLOWS_DTYPE
-            if value is None or forced or len(BY_PATH[path].dtypes) == 1 or not self._open.started(path):
-                continue
-            if self._open.dtype(path) == "float32" and value.dtype == np.float64:
-                self._open.promote(BY_PATH[path], "float64")
-
-    def _level(self, level: LevelOfTheory) -> int:
-        if level not in self._levels:
-            self._levels.append(level)
-            self._open.state["levels"].append(level.as_dict())
-        return self._levels.index(level)
-
-    def _group(self, name: str) -> int:
-        if name not in self._groups:
-            self._groups[name] = len(self._groups)
-            self._append("geometry/group_label_data", utf8(name), 0)
-            self._append_offset("geometry/group_label_offset", "geometry/group_label_data", 0)
-        return self._groups[name]
-
-    def _append_rows(self, rows: Mapping[str, AnyArray | None], atoms: int) -> None:
-        spool, state = self._open, self._open.state
-        before = {"G": state["geometries"], "A": state["atoms"]}
-        adds = {"G": 1, "A": atoms}
-        for path, value in rows.items():
-            symbol = str(BY_PATH[path].shape[0])
-            if value is not None:
-                self._append(path, value, before.get(symbol, 0))
-            elif symbol in adds and (spool.started(path) or path in _ALWAYS):
-                spec = BY_PATH[path]
-                self._append(
-                    path, np.full((adds[symbol], *spec.row_shape), spec.fill, dtype=np.float32), before[symbol]
-                )
-        state["geometries"] += 1
-        state["atoms"] += atoms
-        self._append_offset("geometry/atom_offset", "atom/number", before["G"])
-        self._append_offset("hessian/offset", "hessian/data", before["G"])
-        for data, offset in _OPTIONAL_OFFSETS.items():
-            if offset != "geometry/group_label_offset" and spool.started(data):
-                self._append_offset(offset, data, before["G"])
-
-    def _append(self, path: str, rows: AnyArray, filled: int) -> None:
-        """Append rows; an array that begins now is filled up for the geometries before."""
-        spool, spec = self._open, BY_PATH[path]
-        free = len(spec.dtypes) > 1
-        forced = self._dtype if path in _FOLLOWS_DTYPE else None
-        wanted = spec.dtypes[0] if not free else forced or str(rows.dtype.name)
-        if not spool.started(path):
-            spool.start(spec, wanted, filled)
-        spool.append(path, rows)
-
-    def _append_offset(self, offset: str, data: str, filled: int) -> None:
-        spool = self._open
-        if not spool.started(offset):  # zeros: nothing for the geometries before
-            spool.start(BY_PATH[offset], "int64", filled + 1)
-        end = spool.rows(data) if spool.started(data) else 0
-        spool.append(offset, np.array([end], dtype=np.int64))
-
-    def _texts(self, stem: str) -> list[str]:
-        spool = self._open
-        if not spool.started(f"{stem}_offset"):
-            return []
-        offset = spool.read(f"{stem}_offset", 0, spool.rows(f"{stem}_offset"))
-        data = spool.read(f"{stem}_data", 0, int(offset[-1])).tobytes()
-        return [data[a:b].decode("utf-8") for a, b in itertools.pairwise(offset)]
-
     def _finish(self, spool: Spool) -> None:
         count = len(self)
         if count == 0:
@@ -323,10 +225,7 @@ class StoreWriter:
         for scheme, (_, codes) in self._splits.items():
             if len(codes) != count:
                 raise StoreError(f"split {scheme}: expected {count} codes, one a geometry, found {len(codes)}")
-        for path in ("hessian/data", "atom/force"):
-            if not spool.started(path):
-                spool.start(BY_PATH[path], self._dtype or "float64", 0)
-        spool.flush()
+        self._appender.finish()
         built = spool.folder / "store"
         shutil.rmtree(built, ignore_errors=True)
         builder = Builder(built, self._profile)
@@ -356,7 +255,7 @@ class StoreWriter:
             "atoms": state["atoms"],
             "hessians": int(np.count_nonzero(np.diff(offsets))),
             "hessian_elements": int(offsets[-1]),
-            "groups": len(self._groups),
+            "groups": len(self._appender.groups),
         }
         written = {"routine": "store", "options": {"dtype": self._dtype, "profile": self._profile}}
         return {

@@ -1,0 +1,168 @@
+"""Validation level 4: physics. One geometry at a time against the exact identities, then the store as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from nequip_hessian.curvature import mass_weight, normal_modes, signed_wavenumbers
+from nequip_hessian.errors import StoreError
+from nequip_hessian.identities import diagnose, translation_residual
+from nequip_hessian.record import LabelledGeometry
+from nequip_hessian.store.reader import HessianStore
+from nequip_hessian.store.report import ValidationReport
+
+Array = npt.NDArray[np.floating[Any]]
+
+TRANSLATION_WARNING: Final = 0.05  # eV/angstrom^2
+RELATIVE_TOLERANCE: Final = 0.02  # of the largest element
+CLEARLY_IMAGINARY: Final = -50.0  # cm^-1
+IMAGINARY: Final = -10.0  # cm^-1; softer ones are noise of grids and steps
+STATIONARY_FORCE: Final = 0.1  # eV/angstrom
+FREQUENCY_TOLERANCE: Final = 2.0  # cm^-1
+STIFFEST: Final = (5.0, 400.0)  # eV/angstrom^2; H2 has 72, N2 286
+STATIONARY: Final = ("minimum", "transition_state", "higher_saddle")
+PRODUCT_BAD: Final = "products of another matrix; make them anew from the same calculation"
+
+
+def check_physics(path: str, report: ValidationReport) -> None:
+    """Level 4, on a store that passed the levels before."""
+    store = HessianStore(path)
+    seen: dict[bytes, list[int]] = {}
+    for index in tqdm(range(len(store)), desc="physics", disable=None, delay=3):
+        try:
+            record = store[index]
+        except StoreError as exc:
+            report.add("HZ-4.2", "", "a geometry that makes a record", str(exc), index)
+            continue
+        seen.setdefault(_fingerprint(record), []).append(index)
+        if record.hessian is not None:
+            _check_identities(record, index, report)
+            _check_modes(record, index, report)
+        if record.products is not None:
+            _check_products(record, index, report)
+        _check_forces(record, index, report)
+    _check_reactions(store, report)
+    _check_splits(store, seen, report)
+
+
+def _fingerprint(record: LabelledGeometry) -> bytes:
+    parts = (record.numbers, record.positions, record.cell, record.pbc)
+    return hashlib.blake2b(b"".join(np.asarray(part).tobytes() for part in parts), digest_size=16).digest()
+
+
+def _check_identities(record: LabelledGeometry, index: int, report: ValidationReport) -> None:
+    if record.active is not None or record.hessian is None:
+        return  # a block of a Hessian owes nothing but symmetry, which the packing gives it
+    hessian = np.asarray(record.hessian, dtype=np.float64)
+    residual = translation_residual(hessian)
+    if residual > TRANSLATION_WARNING:
+        found = f"{residual:.3g} eV/angstrom^2 (an integration grid, or too loose an SCF)"
+        report.add("HZ-4.1", "hessian/data", f"block columns that sum to 0 within {TRANSLATION_WARNING}", found, index)
+    size = float(np.max(np.abs(hessian)))
+    if record.pbc.any() if isinstance(record.pbc, np.ndarray) else record.pbc:
+        if residual > RELATIVE_TOLERANCE * size:
+            found = f"block columns that sum to {residual:.3g} eV/angstrom^2"
+            report.add("HZ-4.2", "hessian/data", "the translational identity", found, index)
+        return
+    diagnosis = diagnose(hessian, record.positions, record.forces, asymmetry=record.asymmetry or 0.0)
+    if diagnosis.verdict not in ("ok", "undetermined"):
+        report.add("HZ-4.2", "hessian/data", "the exact identities", diagnosis.message, index)
+    elif diagnosis.verdict == "undetermined" and len(record) > 1:
+        stiffest = float(np.linalg.eigvalsh(hessian)[-1])
+        if not STIFFEST[0] < stiffest < STIFFEST[1]:
+            found = f"{stiffest:.4g} (is the Hessian in eV/angstrom^2, and not mass-weighted?)"
+            report.add("HZ-4.10", "hessian/data", f"{STIFFEST[0]} to {STIFFEST[1]} eV/angstrom^2", found, index)
+
+
+def _wavenumbers(record: LabelledGeometry, project: bool) -> Array:
+    from ase.data import atomic_masses
+
+    masses = record.masses
+    if masses is None or not np.all(np.isfinite(masses)):
+        masses = atomic_masses[np.asarray(record.numbers, dtype=int)]
+    hessian = np.asarray(record.hessian, dtype=np.float64)
+    if record.active is not None:
+        return signed_wavenumbers(np.linalg.eigvalsh(mass_weight(hessian, masses[record.active])))
+    periodic = bool(np.any(record.pbc))
+    return normal_modes(hessian, record.positions, masses, periodic=periodic, project=project)[0]
+
+
+def _check_modes(record: LabelledGeometry, index: int, report: ValidationReport) -> None:
+    if record.kind in STATIONARY:
+        values = _wavenumbers(record, project=True)
+        clear, any_ = int(np.sum(values < CLEARLY_IMAGINARY)), int(np.sum(values < IMAGINARY))
+        good = {"minimum": clear == 0, "transition_state": clear <= 1 <= any_, "higher_saddle": any_ >= 2}
+        if not good[record.kind]:
+            wanted = {"minimum": "no", "transition_state": "one", "higher_saddle": "two or more"}[record.kind]
+            found = f"{clear} beyond {-CLEARLY_IMAGINARY:.0f}i cm^-1, lowest {np.array2string(values[:3], precision=1)}"
+            report.add("HZ-4.3", "geometry/kind", f"{wanted} imaginary modes of a {record.kind}", found, index)
+    if record.frequencies is None or record.masses is None or record.frequencies_projected is None:
+        return
+    values, printed = _wavenumbers(record, record.frequencies_projected), np.sort(record.frequencies)
+    if len(values) == len(printed):
+        worst = float(np.max(np.abs(np.sort(values) - printed), initial=0.0))
+        if worst > FREQUENCY_TOLERANCE:
+            found = f"{worst:.2f} cm^-1 apart"
+            report.add("HZ-4.8", "frequency/value", f"the Hessian's within {FREQUENCY_TOLERANCE} cm^-1", found, index)
+
+
+def _check_products(record: LabelledGeometry, index: int, report: ValidationReport) -> None:
+    probes = np.asarray(record.probes, dtype=np.float64)
+    values = np.asarray(record.products, dtype=np.float64)
+    size = float(np.max(np.abs(values))) or 1.0
+    sums = float(np.max(np.abs(values.sum(axis=1))))
+    if sums > RELATIVE_TOLERANCE * size:
+        report.add("HZ-4.7", "product/value", "products that sum to 0 over atoms", f"{sums:.3g} eV/angstrom^2", index)
+    v, w = probes.reshape(len(probes), -1), values.reshape(len(values), -1)
+    cross = v @ w.T
+    if float(np.max(np.abs(cross - cross.T))) > RELATIVE_TOLERANCE * float(np.max(np.linalg.norm(w, axis=1))):
+        report.add("HZ-4.7", "product/value", "v.(Hw) = w.(Hv)", PRODUCT_BAD, index)
+    if record.hessian is not None and record.active is None:
+        worst = float(np.max(np.abs(v @ np.asarray(record.hessian, dtype=np.float64) - w)))
+        if worst > RELATIVE_TOLERANCE * size:
+            report.add("HZ-4.7", "product/value", "the product with the stored Hessian", PRODUCT_BAD, index)
+
+
+def _check_forces(record: LabelledGeometry, index: int, report: ValidationReport) -> None:
+    if record.kind not in STATIONARY or record.forces is None:
+        return
+    forces = record.forces if record.active is None else record.forces[record.active]
+    largest = float(np.max(np.nan_to_num(np.abs(forces))))
+    if largest > STATIONARY_FORCE:
+        report.add("HZ-4.9", "atom/force", f"at most {STATIONARY_FORCE} eV/angstrom", f"{largest:.3g}", index)
+
+
+def _check_reactions(store: HessianStore, report: ValidationReport) -> None:
+    offset, number, role = store.atom_offset, store.number, store.role
+    on_path = np.zeros(len(store), dtype=bool)
+    if store.path_coordinate is not None:
+        on_path = ~np.isnan(store.path_coordinate)
+    first: dict[int, int] = {}
+    for index in np.flatnonzero((store.group >= 0) & ((role >= 0) | on_path)).tolist():
+        other = first.setdefault(int(store.group[index]), index)
+        mine, theirs = (number[offset[i] : offset[i + 1]] for i in (index, other))
+        if not np.array_equal(mine, theirs):
+            expected = f"the atoms of geometry {other}, {theirs.tolist()[:12]}"
+            report.add("HZ-4.4", "atom/number", expected, str(mine.tolist()[:12]), index)
+
+
+def _check_splits(store: HessianStore, seen: dict[bytes, list[int]], report: ValidationReport) -> None:
+    repeated = [indices for indices in seen.values() if len(indices) > 1]
+    for scheme in store.split_schemes:
+        codes, parts = store.split(scheme)
+        path = f"split/{scheme}"
+        for indices in repeated:
+            used = [i for i in indices if codes[i] >= 0]
+            if len({int(codes[i]) for i in used}) > 1:
+                names = ", ".join(f"geometry {i} in {parts[codes[i]]}" for i in used[:4])
+                report.add("HZ-4.5", path, "a geometry in one part", names, used[-1])
+        for group in np.unique(store.group[store.group >= 0]).tolist():
+            found = {int(code) for code in codes[store.group == group] if code >= 0}
+            if 0 in found and len(found) > 1:
+                names = ", ".join(parts[code] for code in sorted(found))
+                report.add("HZ-4.6", path, f"group {group} in one part, or out of train", names)
