@@ -30,10 +30,10 @@ Float = npt.NDArray[np.float64]
 ATOMS_PER_BATCH = 128
 """Atoms of several geometries that are evaluated in one pass."""
 
-_STEP = {torch.float64: 1e-3, torch.float32: 1e-2}  # angstrom; balances truncation against rounding of the forces
+_STEP = {torch.float64: 2e-4, torch.float32: 1e-2}  # angstrom; balances truncation against rounding of the forces
 
 
-class HessianCalculator(NequIPCalculator):  # type: ignore[misc]
+class HessianCalculator(NequIPCalculator):
     """`NequIPCalculator` with `get_hessian`, and with many geometries in one pass.
 
     Build it with `from_file`. `results` hold energy (eV), forces (eV/angstrom) and, when asked for,

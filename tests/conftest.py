@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
@@ -14,3 +15,21 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "cases" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory):
+    """A store of 24 real geometries of 3 to 6 atoms in 8 groups; every third one without a Hessian."""
+    from molecules import labelled
+
+    from nequip_hessian.store import StoreWriter
+
+    names = ("H2O", "HCN", "H2CO", "NH3", "CH4", "C2H2", "CO2", "CH3OH")
+    path = tmp_path_factory.mktemp("store") / "small.zarr"
+    with StoreWriter(path) as writer:
+        for seed in range(3):
+            for index, name in enumerate(names):
+                writer.append(labelled(name, seed, hessian=(8 * seed + index) % 3 != 2))
+        codes = np.array([0] * 16 + [1] * 4 + [2] * 4, dtype=np.int8)
+        writer.set_split("random", ["train", "val", "test"], codes)
+    return path

@@ -7,7 +7,9 @@ from typing import Any
 from nequip.data.datamodule import NequIPDataModule
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from nequip_hessian.data.split import split_by_scheme
+from nequip_hessian.data.dataset import HessianDataset
+from nequip_hessian.data.split import select, split_by_scheme
+from nequip_hessian.data.statistics import statistics
 from nequip_hessian.errors import ConfigError
 from nequip_hessian.store import HessianStore
 
@@ -92,6 +94,18 @@ class HessianDataModule(NequIPDataModule):
         self._stream_state = state_dict.get(_STREAM_KEY)
         self._restore_stream()
 
+    def get_statistics(self, dataset: str = "train", dataset_idx: int = 0) -> dict[str, Any]:
+        """Return NequIP's statistics and, for the training set, `atomic_energies` (eV) and `forces_rms` (eV/angstrom).
+
+        A YAML asks for them as `${training_data_stats:atomic_energies}`.
+        """
+        found: dict[str, Any] = super().get_statistics(dataset, dataset_idx)
+        if dataset == "train":
+            config = {k: v for k, v in self.train_dataset_config[0].items() if k not in ("_target_", "transforms")}
+            opened = HessianDataset(**{**config, "hessian": None})
+            found = {**statistics(opened.store, opened.indices, _type_names(self.train_dataset_config[0])), **found}
+        return found
+
     def _stream(self) -> Any:
         datasets = getattr(self, "train_dataset", None)
         probes = getattr(datasets[0], "probes", None) if datasets else None
@@ -107,10 +121,21 @@ def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if isinstance(value, (DictConfig, ListConfig)) else value
 
 
+def _type_names(config: dict[str, Any]) -> dict[str, str]:
+    """Chemical symbol -> type name, as the type mapper among the transforms has it; empty without one."""
+    for transform in config["transforms"]:
+        if isinstance(transform, dict) and str(transform.get("_target_", "")).endswith(
+            "ChemicalSpeciesToAtomTypeMapper"
+        ):
+            names = transform["model_type_names"]
+            return dict(transform.get("chemical_species_to_atom_type_map") or {name: name for name in names})
+    return {}
+
+
 def _without_missing(store: str, config: dict[str, Any]) -> dict[str, Any]:
     """Leave Hessians out of a test part that has none, so that its energies and forces can still be tested."""
-    if config["hessian"] is None or not isinstance(config["split"], str):
+    if config["hessian"] is None:
         return config
     opened = HessianStore(store)
-    indices = split_by_scheme(opened, config["split"])[config["part"]]
+    indices = select(opened, config["split"], config["part"], config["seed"])
     return config if opened.has_hessian[indices].any() else {**config, "hessian": None}
