@@ -20,7 +20,7 @@ _UNSUPPORTED: Final = "cannot read this: looks like {} output, not supported yet
 _ELSEWHERE: Final = (
     (
         r"\* O   R   C   A \*|ORCA TERMINATED|ORCA finished by error|This ORCA versions? uses",
-        "no Hessian in this file: ORCA writes it to the .hess file of the job; convert that (this output is read with it)",
+        "no Hessian in this file: ORCA writes it to the .hess file; convert that (this output is read with it)",
         "ORCA TERMINATED NORMALLY",
     ),
     (

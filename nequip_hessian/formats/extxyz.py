@@ -130,7 +130,7 @@ def _hessian(source: Source, value: Any, rows: int, index: int) -> npt.NDArray[n
         raise source.error(f"frame {index}: hessian: expected numbers, found {str(value)[:40]!r}")
     n = 3 * rows
     if array.ndim == 1 and array.size == packed_size(n) and n > 1:
-        return unpack(array.astype(np.float64))
+        return np.asarray(unpack(array.astype(np.float64)), dtype=np.float64)
     if array.size != n * n:
         raise source.error(
             f"frame {index}: hessian: expected {n * n} numbers (full) or {packed_size(n)} (lower triangle) "

@@ -144,7 +144,7 @@ def _record(
         "masses_from": "file" if masses is not None else "convention: most abundant isotopes",
     }
     return LabelledGeometry(
-        numbers=atoms,
+        numbers=atoms.astype(np.uint8),
         positions=np.asarray(positions).reshape(n, 3) * ATOMIC_UNITS["positions"][1],
         hessian=unpack(packed * ATOMIC_UNITS["hessian"][1]),
         forces=None if gradient is None else gradient.reshape(n, 3) * ATOMIC_UNITS["forces"][1],

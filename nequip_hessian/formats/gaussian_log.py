@@ -137,7 +137,7 @@ def _record(source: Source, block: _Block, job: str) -> LabelledGeometry:
     route = sections[1].strip() if len(sections) > 1 else ""
     version = re.search(r"^ Gaussian (\S+?),? +Revision (\S+?),", source.text, re.MULTILINE)
     return LabelledGeometry(
-        numbers=atoms,
+        numbers=atoms.astype(np.uint8),
         positions=positions,
         charge=charge,
         multiplicity=multiplicity,

@@ -99,7 +99,7 @@ def _record(
     beside = companion or Companion()
     frequencies = _frequencies(source, keys)
     return LabelledGeometry(
-        numbers=atoms,
+        numbers=atoms.astype(np.uint8),
         positions=positions * ATOMIC_UNITS["positions"][1],
         hessian=matrix * ATOMIC_UNITS["hessian"][1],
         energy=None if beside.energy is None else beside.energy * ATOMIC_UNITS["energy"][1],

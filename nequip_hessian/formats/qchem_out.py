@@ -146,7 +146,7 @@ def _record(
     if angstrom:
         conversions["positions"] = ("angstrom", 1.0)
     return LabelledGeometry(
-        numbers=atoms,
+        numbers=atoms.astype(np.uint8),
         positions=positions,
         hessian=matrix * ATOMIC_UNITS["hessian"][1],
         energy=None if energy is None else energy * ATOMIC_UNITS["energy"][1],

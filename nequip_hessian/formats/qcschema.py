@@ -115,7 +115,7 @@ def _record(source: Source, result: dict[str, Any], index: int | None) -> Labell
     frequencies = extras.pop("frequencies", None)
     label = extras.pop("label", None) or stem(source.path) + ("" if index is None else f"-{index}")
     return LabelledGeometry(
-        numbers=atoms,
+        numbers=atoms.astype(np.uint8),
         positions=positions.reshape(n, 3) * ATOMIC_UNITS["positions"][1],
         charge=int(molecule.get("molecular_charge", 0)),
         multiplicity=int(molecule.get("molecular_multiplicity", 1)),

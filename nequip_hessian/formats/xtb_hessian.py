@@ -148,7 +148,7 @@ def _record(source: Source, matrix: npt.NDArray[np.float64]) -> LabelledGeometry
         companions.append(output.facts())
     label = stem(geometry.source.path)
     return LabelledGeometry(
-        numbers=geometry.numbers,
+        numbers=geometry.numbers.astype(np.uint8),
         positions=geometry.positions,
         hessian=matrix * ATOMIC_UNITS["hessian"][1],
         energy=None if energy is None else energy * ATOMIC_UNITS["energy"][1],

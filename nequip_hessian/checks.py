@@ -1,0 +1,277 @@
+"""Holding one labelled geometry against physics before it enters a store.
+
+What applies is computed for every record: asymmetry, the exact identities of
+translation and rotation, recomputed against printed frequencies, the stiffest
+eigenvalue. What is plainly wrong raises a PhysicsError that says what would mend
+it; what one should know becomes a warning in the result. Partial Hessians have
+only their symmetry, periodic ones symmetry and translation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from nequip_hessian.curvature import normal_modes, principal_moments, signed_wavenumbers
+from nequip_hessian.errors import PhysicsError
+from nequip_hessian.formats._atoms import average_masses, isotopic_masses
+from nequip_hessian.frequencies import FrequencyMatch, match_frequencies
+from nequip_hessian.identities import diagnose, implied_forces, translation_residual
+from nequip_hessian.record import LabelledGeometry
+
+ASYMMETRY_WARNING: Final = 0.1  # eV/angstrom^2
+ASYMMETRY_REFUSAL: Final = 0.05  # of the largest element; ORCA's analytic Hessians reach 0.004
+TRANSLATION_WARNING: Final = 0.05  # eV/angstrom^2
+TRANSLATION_REFUSAL: Final = 0.1  # of the largest element; small grids reach 0.015
+FREQUENCY_WARNING: Final = 0.5  # cm^-1
+FREQUENCY_REFUSAL: Final = (2.0, 2e-3)  # cm^-1, and of the wavenumber
+STIFFEST: Final = (15.0, 400.0)  # eV/angstrom^2, X-H and multiple bonds
+STATIONARY_FORCE: Final = 0.1  # eV/angstrom
+IMPLIED_FORCE: Final = 0.5  # eV/angstrom; grid noise alone implies up to this
+IMAGINARY: Final = 10.0  # cm^-1, below which a negative wavenumber is noise of a floppy mode
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What was found out about one record.
+
+    Attributes:
+        verdict: of `identities.diagnose`; `not applicable` for partial and periodic Hessians and
+            for records without one
+        message: the diagnosis in a sentence
+        asymmetry: max|H - H^T| in the source, eV/angstrom^2
+        translation: residual of the translational identity, eV/angstrom^2
+        rotation: residual of the rotational identity, eV/angstrom
+        rotation_relative: the same over the largest it could be, dimensionless
+        scale, scale_error: fit of unit and sign, dimensionless; None where there are no forces
+        stiffest: largest eigenvalue, eV/angstrom^2
+        imaginary: number of imaginary modes beyond IMAGINARY
+        lowest: lowest wavenumber, cm^-1, imaginary negative
+        max_force: largest force component, eV/angstrom
+        frequency_deviation: largest difference of recomputed and printed wavenumbers, cm^-1
+        warnings: what the user should know, one sentence each
+    """
+
+    verdict: str = "not applicable"
+    message: str = ""
+    asymmetry: float | None = None
+    translation: float | None = None
+    rotation: float | None = None
+    rotation_relative: float | None = None
+    scale: float | None = None
+    scale_error: float | None = None
+    stiffest: float | None = None
+    imaginary: int | None = None
+    lowest: float | None = None
+    max_force: float | None = None
+    frequency_deviation: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is known as a JSON-able dictionary (None left out)."""
+        items = {**vars(self), "warnings": list(self.warnings)}
+        return {key: value for key, value in items.items() if value not in (None, "", [])}
+
+
+def check(record: LabelledGeometry) -> tuple[LabelledGeometry, Checks]:
+    """Check one record and fill in its kind.
+
+    Args:
+        record: any record; one without a Hessian passes with its forces alone
+
+    Returns:
+        The record, with `kind` set where it was unknown (see `kind_of`) and with the other mass
+        convention where only that one reproduces the printed frequencies, and the findings.
+
+    Raises:
+        PhysicsError: an identity or the printed frequencies contradict the Hessian.
+    """
+    force = _max_force(record)
+    if record.hessian is None:
+        return record, Checks(max_force=force)
+    hessian = np.asarray(record.hessian, dtype=np.float64)
+    found = Checks(asymmetry=record.asymmetry, max_force=force, stiffest=float(np.linalg.eigvalsh(hessian)[-1]))
+    found = _check_symmetry(hessian, found)
+    if record.active is None:
+        found = _check_translation(record, hessian, found)
+        if not np.any(record.pbc):
+            found = _check_rotation(record, hessian, found)
+    record, found = _check_frequencies(record, hessian, found)
+    found = _check_stiffest(record, found)
+    found = _count_modes(record, hessian, found)
+    if record.kind is None:
+        record = record.replace(kind=kind_of(record, found))
+    return record, found
+
+
+def _warn(found: Checks, text: str) -> Checks:
+    return replace(found, warnings=(*found.warnings, text))
+
+
+def _max_force(record: LabelledGeometry) -> float | None:
+    if record.forces is None or np.all(np.isnan(record.forces)):
+        return None
+    return float(np.nanmax(np.abs(record.forces)))
+
+
+def _check_symmetry(hessian: npt.NDArray[np.float64], found: Checks) -> Checks:
+    size = float(np.max(np.abs(hessian)))
+    if size == 0.0 and len(hessian) > 3:
+        raise PhysicsError("all elements of the Hessian are zero; the job wrote none")
+    asymmetry = found.asymmetry or 0.0
+    if asymmetry > ASYMMETRY_REFUSAL * size and size > 0:
+        raise PhysicsError(
+            f"the Hessian is not symmetric: max|H - H^T| is {asymmetry:.3g} eV/A^2 at elements up to {size:.3g}; "
+            "the matrix is damaged, mixed up or not a Hessian"
+        )
+    if asymmetry > ASYMMETRY_WARNING:
+        return _warn(found, f"asymmetry {asymmetry:.2g} eV/A^2 before symmetrising")
+    return found
+
+
+def _check_translation(record: LabelledGeometry, hessian: npt.NDArray[np.float64], found: Checks) -> Checks:
+    blocks = np.abs(hessian).reshape(len(record), -1).max(axis=1)
+    if len(record) > 1 and np.any(blocks == 0.0):
+        raise PhysicsError(
+            f"the rows of {int(np.sum(blocks == 0))} of {len(record)} atoms are zero: a partial Hessian (frozen "
+            "atoms?) that looks complete; give it as extended XYZ with 'active'"
+        )
+    residual = translation_residual(hessian)
+    size = float(np.max(np.abs(hessian)))
+    if len(record) > 1 and residual > max(TRANSLATION_REFUSAL * size, 2.0):
+        raise PhysicsError(
+            f"the block columns of the Hessian do not sum to zero ({residual:.3g} eV/A^2 at elements up to "
+            f"{size:.3g}): mass-weighted, partial or damaged; a Cartesian Hessian of all atoms is needed"
+        )
+    if len(record) > 1 and residual > TRANSLATION_WARNING:
+        found = _warn(
+            found, f"translational identity broken by {residual:.2g} eV/A^2 (integration grid?); see --project asr"
+        )
+    return replace(found, translation=residual)
+
+
+def _check_rotation(record: LabelledGeometry, hessian: npt.NDArray[np.float64], found: Checks) -> Checks:
+    diagnosis = diagnose(hessian, record.positions, record.forces, asymmetry=record.asymmetry or 0.0)
+    if diagnosis.verdict not in ("ok", "undetermined"):
+        raise PhysicsError(f"{diagnosis.verdict}: {diagnosis.message}")
+    fit = diagnosis.rotation
+    found = replace(found, verdict=diagnosis.verdict, message=diagnosis.message)
+    if fit is None:
+        return found
+    scale = (fit.scale, fit.error) if np.isfinite(fit.error) else (None, None)
+    return replace(found, rotation=fit.residual, rotation_relative=fit.relative, scale=scale[0], scale_error=scale[1])
+
+
+def _check_frequencies(
+    record: LabelledGeometry, hessian: npt.NDArray[np.float64], found: Checks
+) -> tuple[LabelledGeometry, Checks]:
+    if record.frequencies is None or len(record.frequencies) == 0 or record.active is not None:
+        return record, found
+    masses = isotopic_masses(record.numbers) if record.masses is None else record.masses
+    match = _match(record, hessian, masses)
+    if not _agrees(match) and not str(record.provenance.get("masses_from", "")).startswith("file"):
+        for name, other in (("average", average_masses), ("isotopic", isotopic_masses)):
+            again = _match(record, hessian, other(record.numbers))
+            if _agrees(again):
+                record = record.replace(masses=other(record.numbers))
+                found = _warn(found, f"printed frequencies follow from {name} masses, which were taken")
+                match = again
+                break
+    if not _agrees(match):
+        raise PhysicsError(
+            f"the frequencies that follow from the Hessian disagree with the printed ones by {match.deviation:.1f} "
+            f"cm^-1 (printed {match.printed:.2f}, recomputed {match.recomputed:.2f}): Hessian and frequencies are of "
+            "different geometries, masses or units"
+        )
+    if match.deviation > FREQUENCY_WARNING:
+        found = _warn(
+            found, f"recomputed frequencies differ from the printed ones by up to {match.deviation:.2g} cm^-1"
+        )
+    if match.missing:
+        found = _warn(found, f"{match.missing} mode(s) are not among the printed frequencies")
+    return record, replace(found, frequency_deviation=match.deviation)
+
+
+def _match(
+    record: LabelledGeometry, hessian: npt.NDArray[np.float64], masses: npt.NDArray[np.floating[Any]]
+) -> FrequencyMatch:
+    return match_frequencies(
+        np.asarray(record.frequencies), hessian, record.positions, masses, periodic=bool(np.any(record.pbc))
+    )
+
+
+def _agrees(match: FrequencyMatch) -> bool:
+    absolute, relative = FREQUENCY_REFUSAL
+    return match.deviation <= absolute + relative * abs(match.printed)
+
+
+def _check_stiffest(record: LabelledGeometry, found: Checks) -> Checks:
+    stiffest = found.stiffest or 0.0
+    if stiffest > STIFFEST[1] or (stiffest < STIFFEST[0] and _has_bond_to_hydrogen(record)):
+        return _warn(
+            found,
+            f"the stiffest eigenvalue is {stiffest:.3g} eV/A^2; bonds to hydrogen and multiple bonds have "
+            "20 to 150 or, added up, a few times that: is the unit of the Hessian right?",
+        )
+    return found
+
+
+def _has_bond_to_hydrogen(record: LabelledGeometry) -> bool:
+    hydrogens = np.asarray(record.numbers) == 1
+    if not hydrogens.any() or len(record) < 2:
+        return False
+    distances = np.linalg.norm(record.positions[hydrogens][:, None] - record.positions[None], axis=2)
+    return bool(np.any((distances > 0.1) & (distances < 1.3)))
+
+
+def _count_modes(record: LabelledGeometry, hessian: npt.NDArray[np.float64], found: Checks) -> Checks:
+    masses = isotopic_masses(record.numbers) if record.masses is None else record.masses
+    if record.active is not None:
+        active = masses[record.active]
+        root = np.sqrt(np.repeat(active, 3))
+        values = signed_wavenumbers(np.linalg.eigvalsh(hessian / root[:, None] / root[None, :]))
+    else:
+        values = normal_modes(hessian, record.positions, masses, periodic=bool(np.any(record.pbc)))[0]
+    if not len(values):
+        return replace(found, imaginary=0)
+    return replace(found, imaginary=int(np.sum(values < -IMAGINARY)), lowest=float(values[0]))
+
+
+def kind_of(record: LabelledGeometry, found: Checks) -> str:
+    """Name the kind of a geometry from its forces and its number of imaginary modes.
+
+    `other` where the largest force exceeds 0.1 eV/angstrom, or, without forces, where the Hessian
+    implies forces above 0.5 eV/angstrom and five times its grid noise; else `minimum`,
+    `transition_state` or `higher_saddle` for none, one or more modes beyond 10 cm^-1 imaginary
+    (translations and rotations projected out, in the masses of the record).
+    """
+    if found.max_force is not None:
+        stationary = found.max_force <= STATIONARY_FORCE
+    elif record.active is None and not np.any(record.pbc) and len(record) > 1:
+        forces, noise = implied_forces(np.asarray(record.hessian, dtype=np.float64), record.positions)
+        stationary = float(np.max(np.abs(forces))) <= max(IMPLIED_FORCE, 5 * noise)
+    else:
+        stationary = True
+    if not stationary:
+        return "other"
+    return ("minimum", "transition_state", "higher_saddle")[min(found.imaginary or 0, 2)]
+
+
+def invariants(record: LabelledGeometry) -> npt.NDArray[np.float64]:
+    """Numbers that two outputs of one calculation share whatever frame they print: moments, then eigenvalues.
+
+    Returns:
+        (3 + n,) the principal moments of unit masses, angstrom^2, and the eigenvalues of the Hessian,
+        eV/angstrom^2, ascending; without a Hessian the moments and the lengths of the forces.
+    """
+    moments = principal_moments(record.positions, np.ones(len(record)))
+    if record.hessian is not None:
+        rest = np.linalg.eigvalsh(np.asarray(record.hessian, dtype=np.float64))
+    elif record.forces is not None:
+        rest = np.linalg.norm(record.forces, axis=1)
+    else:
+        rest = np.zeros(0)
+    return np.concatenate([moments, rest])
