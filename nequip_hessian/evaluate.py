@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nequip_hessian.analysis.accuracy import geometry_errors, is_stationary
-from nequip_hessian.analysis.cache import Cache, file_checksum
+from nequip_hessian.analysis.cache import Cache, file_checksum, file_name
 from nequip_hessian.analysis.consistency import STEP, consistency_error
 from nequip_hessian.analysis.parity import parity, reference_path
 from nequip_hessian.analysis.path import IMAGES, NEB_STEPS, NEB_TOLERANCE, ReactionPath, reaction_path
@@ -216,8 +216,9 @@ class _Run:
         return named, [self.store[i] for i in reaction.path if i not in roles.values()]
 
     def model(self, model: Model) -> ModelResult:
-        folder = self.out / "cache" / "".join(c if c.isalnum() or c in "-_." else "_" for c in model.name)
-        cache = Cache(folder, {"model": model.checksum or model.name, "store": self.checksum})
+        cache = Cache(
+            self.out / "cache" / file_name(model.name), {"model": model.checksum or model.name, "store": self.checksum}
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HessianDataWarning)  # said once, in the notes
             predictions = self.predictions(model, cache)

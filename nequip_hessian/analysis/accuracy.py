@@ -11,7 +11,9 @@ hessian_mae, _rmse   over all n x n elements, eV/angstrom^2
 hessian_relative     |H_model - H_ref| / |H_ref|, Frobenius norms
 eigenvalue_mae       over the ascending eigenvalues of the raw Cartesian Hessian, eV/angstrom^2; the name,
                      and Eh/a0^2 beside it, as in HORM (Cui et al., arXiv 2505.12447)
-eigenvalue_1/2_mae   the lowest and second lowest of them; cosine_1/2: |cos| of their eigenvectors
+eigenvalue_1/2_mae   the lowest and second lowest of them; cosine_1/2: |cos| of their eigenvectors;
+                     of degenerate ones, whose choice is free, the length of the projection of the
+                     reference's onto the model's vectors of the same ranks
 projected_*          the same of the mass-weighted Hessian in the 3N - 6 (5, 3) dimensional space
                      without translations and rotations (Eckart; HIP, Burger et al., arXiv 2509.21624),
                      eV/(angstrom^2 u)
@@ -47,6 +49,9 @@ NEGATIVE_EIGENVALUE: Final = -1e-6
 
 STATIONARY_KINDS: Final = ("minimum", "transition_state", "higher_saddle")
 
+
+DEGENERATE: Final = 1e-3
+"""Reference eigenvalues this close to each other, relative, count as degenerate in the cosines."""
 
 STATIONARY_FORCE: Final = 0.05
 """A geometry of unknown kind counts as stationary where all force components are below this, eV/angstrom."""
@@ -116,19 +121,24 @@ class GeometryErrors:
         return self.reference_imaginary is not None
 
 
+def _cosine(rank: int, values: Array, vectors: Array, other: Array) -> float:
+    alike = np.abs(values - values[rank]) <= DEGENERATE * abs(values[rank])
+    return float(np.linalg.norm(other[:, alike].T @ vectors[:, rank]))
+
+
 def _spectrum(reference: tuple[Array, Array], other: tuple[Array, Array]) -> Spectrum | None:
     (truth, vectors), (guess, guessed_vectors) = reference, other
     if not len(truth):
         return None
     difference = np.abs(guess - truth)
-    cosines = np.abs(np.sum(vectors[:, :2] * guessed_vectors[:, :2], axis=0))
+    cosines = [_cosine(rank, truth, vectors, guessed_vectors) for rank in range(min(2, len(truth)))]
     two = len(truth) > 1
     return Spectrum(
         float(np.mean(difference)),
         float(difference[0]),
         float(difference[1]) if two else None,
-        float(cosines[0]),
-        float(cosines[1]) if two else None,
+        cosines[0],
+        cosines[1] if two else None,
     )
 
 

@@ -106,6 +106,27 @@ class Evaluation:
         figures["consistency"] = Figure(worst, len(model.consistency), "1")
         return figures
 
+    def paired_figures(self, first: ModelResult, second: ModelResult) -> tuple[dict[str, Figure], dict[str, Figure]]:
+        """Figures of two models over the cases that both answered, so that a failure does not flatter either.
+
+        The rates (failures, agreements) are over all cases.
+        """
+        shared = [i for i in range(len(self.geometries)) if not (first.errors[i].failure or second.errors[i].failure)]
+        minima = [i for i in first.relaxed if i in second.relaxed]
+        minima = [i for i in minima if not (first.relaxed[i].failure or second.relaxed[i].failure)]
+        failed = {error.name for model in (first, second) for error in model.reactions if error.failure}
+        found = []
+        for model in (first, second):
+            everything = self.all_figures(model)
+            figures = everything | self.figures(model, shared)
+            figures |= summarise_relaxed([model.relaxed[i] for i in minima])
+            figures |= summarise_reactions([error for error in model.reactions if error.name not in failed])
+            rates = [
+                name for name in everything if name.endswith(("failure_rate", "agreement", "single_point_barrier_mae"))
+            ]
+            found.append(figures | {name: everything[name] for name in rates})
+        return found[0], found[1]
+
     def by_kind(self, model: ModelResult) -> dict[str, dict[str, Figure]]:
         """Figures by the kind of geometry."""
         labels = [geometry.kind or "unknown" for geometry in self.geometries]

@@ -1,0 +1,137 @@
+"""How figures read in tables and sentences: units people use, three significant digits, never without n."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from nequip_hessian.analysis.reactions import REACTION_METRICS
+from nequip_hessian.analysis.relaxed import RELAXED_METRICS
+from nequip_hessian.analysis.summary import METRICS, Figure, Metric
+from nequip_hessian.units import KCAL_PER_MOL
+
+ALL_METRICS: Final[dict[str, Metric]] = {
+    **METRICS,
+    **RELAXED_METRICS,
+    **REACTION_METRICS,
+    "consistency": Metric("1", "Hessian against differences of the model's own forces (largest relative error)"),
+}
+
+_RATES: Final = ("failure_rate", "agreement", "first_order", "relative")
+_KCAL: Final = ("barrier", "zpe")
+
+SECTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "Energies and forces": (
+        "shifted_energy_per_atom_mae",
+        "shifted_energy_mae",
+        "shifted_energy_rmse",
+        "energy_mae",
+        "force_mae",
+        "force_rmse",
+        "failure_rate",
+    ),
+    "Hessians": (
+        "hessian_mae",
+        "hessian_rmse",
+        "hessian_relative",
+        "eigenvalue_mae",
+        "eigenvalue_mae_atomic",
+        "eigenvalue_1_mae",
+        "eigenvalue_2_mae",
+        "cosine_1",
+        "cosine_2",
+        "projected_hessian_mae",
+        "projected_eigenvalue_mae",
+        "projected_eigenvalue_1_mae",
+        "projected_eigenvalue_2_mae",
+        "projected_cosine_1",
+        "projected_cosine_2",
+        "imaginary_agreement",
+        "negative_agreement",
+        "consistency",
+    ),
+    "Vibrations at stationary points": (
+        "frequency_mae",
+        "frequency_low_mae",
+        "frequency_high_mae",
+        "imaginary_mae",
+        "zpe_mae",
+        "wasserstein",
+        "relaxed_frequency_mae",
+        "relaxed_frequency_low_mae",
+        "relaxed_frequency_high_mae",
+        "relaxed_zpe_mae",
+        "relaxed_rmsd",
+        "relaxed_failure_rate",
+    ),
+    "Reactions": tuple(REACTION_METRICS),
+}
+"""What the page shows, in this order."""
+
+KEY_METRICS: Final = (
+    "shifted_energy_per_atom_mae",
+    "force_mae",
+    "hessian_mae",
+    "frequency_mae",
+    "imaginary_agreement",
+    "projected_cosine_1",
+    "barrier_mae",
+    "single_point_barrier_mae",
+    "neb_failure_rate",
+    "failure_rate",
+)
+"""What the summary and the printed table show."""
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Print with `digits` significant digits, without an exponent between 0.001 and 100 000."""
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if magnitude < -3 or magnitude > 4:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(digits - 1 - magnitude, 0)}f}"
+
+
+def shown(name: str, value: float) -> tuple[float, str]:
+    """Return a figure in the unit it is read in: meV, kcal/mol, per cent; unit last."""
+    unit = ALL_METRICS[name].unit
+    if any(part in name for part in _RATES):
+        return 100 * value, "%"
+    if any(part in name for part in _KCAL):
+        return value / KCAL_PER_MOL, "kcal/mol"
+    if unit in ("eV/atom", "eV/Å", "eV"):
+        return 1000 * value, f"m{unit}"
+    return value, "" if unit == "1" else unit
+
+
+def cell(name: str, figure: Figure) -> str:
+    """Print a figure with its unit; a dash where there is no case. Energies of reactions also in eV."""
+    if figure.value is None:
+        return "–"
+    value, unit = shown(name, figure.value)
+    text = f"{number(value)} {unit}".strip()
+    return f"{text} ({number(figure.value)} eV)" if unit == "kcal/mol" else text
+
+
+def change(name: str, baseline: Figure, figure: Figure) -> tuple[str, str]:
+    """Return the change against the baseline as text, and `better`, `worse` or `same`.
+
+    Rates, agreements and cosines change by points, everything else by per cent. Empty where either is missing.
+    """
+    if baseline.value is None or figure.value is None:
+        return "", "same"
+    difference = figure.value - baseline.value
+    points = ALL_METRICS[name].better == "higher" or "failure_rate" in name
+    if points:
+        text = f"{100 * difference:+.0f} points" if any(p in name for p in _RATES) else f"{difference:+.2f}"
+        visible = abs(difference) >= 0.005
+    elif baseline.value == 0:
+        return "", "same"
+    else:
+        relative = 100 * difference / baseline.value
+        text, visible = f"{relative:+.0f} %", abs(relative) >= 0.5
+    if not visible:
+        return "no change", "same"
+    improved = (difference > 0) == (ALL_METRICS[name].better == "higher")
+    return text.replace("-", "−"), "better" if improved else "worse"

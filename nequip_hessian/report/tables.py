@@ -1,0 +1,164 @@
+"""report.json, CSV tables and the table that the command prints."""
+
+from __future__ import annotations
+
+import csv
+import math
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from nequip_hessian import __version__
+from nequip_hessian.analysis.results import Evaluation
+from nequip_hessian.analysis.summary import Figure, confusion
+from nequip_hessian.report.display import ALL_METRICS, KEY_METRICS, cell, change
+
+
+def jsonable(value: Any) -> Any:
+    """Turn results into what JSON can hold; NaN and infinity become null."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if hasattr(value, "tolist"):
+        return jsonable(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _figures(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: asdict(figure) for name, figure in figures.items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that has a say in the numbers; packages that are not installed are left out."""
+    found = {"nequip-hessian": __version__, "python": platform.python_version()}
+    for name in ("nequip", "nequip-allegro", "torch", "e3nn", "numpy", "scipy", "ase", "zarr", "geodesic-interpolate"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def confused(evaluation: Evaluation, position: int) -> list[list[int]]:
+    """Confusion of the saddle order of one model over stationary points, over everything where there are none."""
+    model = evaluation.models[position]
+    stationary = [e for e, g in zip(model.errors, evaluation.geometries, strict=True) if g.stationary]
+    return confusion(stationary or model.errors)
+
+
+def as_dict(evaluation: Evaluation) -> dict[str, Any]:
+    """Return everything an evaluation found as a JSON-able dictionary; units are beside the numbers."""
+    models = []
+    for position, model in enumerate(evaluation.models):
+        models.append(
+            {
+                "name": model.name,
+                "path": model.path,
+                "sha256": model.checksum,
+                "notes": model.notes,
+                "figures": _figures(evaluation.all_figures(model)),
+                "by_kind": {kind: _figures(f) for kind, f in evaluation.by_kind(model).items()},
+                "by_part": {part: _figures(f) for part, f in evaluation.by_part(model).items()},
+                "saddle_order_confusion": confused(evaluation, position),
+                "reactions": [asdict(error) for error in model.reactions],
+                "relaxed": {str(index): asdict(error) for index, error in model.relaxed.items()},
+                "paths": {
+                    name: {"energies_eV": path.energies, "positions_angstrom": path.positions, "failure": path.failure}
+                    for name, path in model.paths.items()
+                },
+                "geometries": [asdict(error) for error in model.errors],
+            }
+        )
+    document = {
+        "format": "nequip-hessian evaluation",
+        "format_version": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "versions": versions(),
+        "store": {
+            "path": evaluation.store,
+            "sha256": evaluation.store_checksum,
+            "attributes": dict(evaluation.attributes),
+        },
+        "settings": dict(evaluation.settings),
+        "notes": evaluation.notes,
+        "geometries": [asdict(geometry) for geometry in evaluation.geometries],
+        "reference_paths": [asdict(reference) for reference in evaluation.references],
+        "models": models,
+    }
+    result: dict[str, Any] = jsonable(document)
+    return result
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows under the union of their keys, in order of first appearance; None is an empty cell."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=names, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def summary_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """One row a model, subset and metric: value, number of cases, unit."""
+    rows = []
+    for model in evaluation.models:
+        subsets = {"all": evaluation.all_figures(model)}
+        subsets |= {f"kind:{kind}": figures for kind, figures in evaluation.by_kind(model).items()}
+        subsets |= {f"part:{part}": figures for part, figures in evaluation.by_part(model).items()}
+        for subset, figures in subsets.items():
+            for name, figure in figures.items():
+                rows.append({"model": model.name, "subset": subset, "metric": name, **asdict(figure)})
+    return rows
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in _flat(f"{prefix}{key}.", item).items()}
+    return {prefix.removesuffix("."): value}
+
+
+def geometry_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """One row a model and geometry, errors as in `analysis.accuracy.GeometryErrors`."""
+    return [
+        {"model": model.name, **asdict(geometry), **_flat("", asdict(error))}
+        for model in evaluation.models
+        for geometry, error in zip(evaluation.geometries, model.errors, strict=True)
+    ]
+
+
+def reaction_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """One row a model and reaction, as in `analysis.reactions.ReactionErrors`."""
+    return [{"model": model.name, **asdict(error)} for model in evaluation.models for error in model.reactions]
+
+
+def text_table(evaluation: Evaluation) -> str:
+    """Return the compact table of the key figures, one column a model, with the change against the first.
+
+    A change is over the cases that both models answered.
+    """
+    columns = [evaluation.all_figures(model) for model in evaluation.models]
+    pairs = [evaluation.paired_figures(evaluation.models[0], model) for model in evaluation.models]
+    rows = [["", *[model.name for model in evaluation.models]]]
+    for name in KEY_METRICS:
+        if all(figures[name].value is None for figures in columns):
+            continue
+        row = [ALL_METRICS[name].title]
+        for position, figures in enumerate(columns):
+            text = f"{cell(name, figures[name])}, n={figures[name].n}"
+            if position:
+                difference, _ = change(name, pairs[position][0][name], pairs[position][1][name])
+                text += f" ({difference})" if difference else ""
+            row.append(text)
+        rows.append(row)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * sum(w + 2 for w in widths), *lines[1:]])
