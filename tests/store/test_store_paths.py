@@ -1,0 +1,115 @@
+"""The memory-mapped path is taken exactly under its conditions, and the numbers are the same on each path."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import zarr
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec
+
+from nequip_hessian.errors import StoreError
+from nequip_hessian.store import HessianStore, validate
+from nequip_hessian.store.arrays import MappedRows, ZarrRows
+
+DATA = "hessian/data"
+
+
+def rewrite(path, array, **options):
+    """Write one array of a store anew with other chunks or codecs."""
+    root = zarr.open_group(path, mode="r+")
+    old = root[array]
+    values, fill = old[...], old.fill_value
+    attributes, names = dict(old.attrs), old.metadata.dimension_names
+    del root[array]
+    options = {"chunks": old.chunks, "compressors": None, "filters": None, **options}
+    new = root.create_array(
+        array,
+        shape=values.shape,
+        dtype=values.dtype,
+        fill_value=fill,
+        attributes=attributes,
+        dimension_names=names,
+        **options,
+    )
+    new[...] = values
+
+
+VARIANTS = {
+    "blosc": ({"compressors": [BloscCodec(cname="zstd")]}, ZarrRows),
+    "gzip": ({"compressors": [GzipCodec()]}, ZarrRows),
+    "crc32c": ({"compressors": [Crc32cCodec()]}, ZarrRows),
+    "big endian": ({"serializer": BytesCodec(endian="big")}, ZarrRows),
+    "shards": ({"chunks": (10,), "shards": (100,)}, ZarrRows),
+    "dots in keys": ({"chunk_key_encoding": {"name": "default", "separator": "."}}, ZarrRows),
+    "v2 keys": ({"chunk_key_encoding": {"name": "v2", "separator": "/"}}, ZarrRows),
+    "small chunks": ({"chunks": (7,)}, MappedRows),
+    "one chunk, padded": ({"chunks": (100000,)}, MappedRows),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_same_numbers_whatever_the_codec(write, name):
+    options, kind = VARIANTS[name]
+    path = write()
+    expected = [np.array(HessianStore(path).packed(i)) for i in range(15)]
+    rewrite(path, DATA, **options)
+    store = HessianStore(path)
+    assert isinstance(store._columns.rows(DATA), kind)
+    for index, values in enumerate(expected):
+        np.testing.assert_array_equal(store.packed(index), values)
+    assert validate(path).valid  # checksums are of numbers, not of files
+
+
+def test_two_axes_cut_in_the_second_go_through_zarr(write, records):
+    path = write()
+    rewrite(path, "atom/position", chunks=(10, 2))
+    store = HessianStore(path)
+    assert isinstance(store._columns.rows("atom/position"), ZarrRows)
+    np.testing.assert_array_equal(store[6].positions, records[6].positions)
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_missing_chunk_is_fill_value(write, mapped):
+    path = write()
+    rewrite(path, "geometry/energy", chunks=(4,))
+    (path / "geometry/energy/c/1").unlink()
+    energy = HessianStore(path, mapped=mapped).energy
+    assert np.isnan(energy[4:8]).all()
+    assert np.isfinite(energy[:3]).all()
+    assert validate(path).counts["HZ-3.12"] == 1  # a lost file is seen by its checksum
+
+
+def test_compressed_zip_entry_goes_through_zarr(write, tmp_path, records):
+    path = write("a.zip", profile="publish")
+    deflated = tmp_path / "b.zip"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    store = HessianStore(deflated)
+    assert isinstance(store._columns.rows(DATA), ZarrRows)
+    assert isinstance(HessianStore(path)._columns.rows(DATA), MappedRows)
+    for index, record in enumerate(records):
+        if record.hessian is not None:
+            np.testing.assert_array_equal(store[index].hessian, record.hessian)
+
+
+def test_cut_chunk_is_refused_not_misread(write):
+    path = write()
+    chunk = path / DATA / "c/0"
+    chunk.write_bytes(chunk.read_bytes()[:-8])
+    with pytest.raises(StoreError, match=r"expected \d+ bytes, found \d+"):
+        HessianStore(path).packed(0)
+    assert validate(path).counts == {"HZ-1.5": 1, "HZ-3.1": 1}
+
+
+def test_storage_transformer_is_not_mapped(write):
+    path = write()
+    file = path / DATA / "zarr.json"
+    metadata = json.loads(file.read_text())
+    metadata["storage_transformers"] = [{"name": "scramble"}]
+    file.write_text(json.dumps(metadata))
+    with pytest.raises(StoreError, match="zarr cannot open"):
+        HessianStore(path).packed(0)
