@@ -62,6 +62,8 @@ class HessianDataset(AtomicDataset):
             self._refuse_mixed()
         counts = np.diff(self.store.atom_offset)[self.indices]
         self.max_atoms = int(counts.max())
+        # A zero cell would give molecules a NaN stress, which nequip-compile's check of a model stumbles over.
+        self.periodic = bool(np.asarray(self.store.pbc)[self.indices].any())
         self.probes = self._make_probes(hessian, fixed_probes, seed)
 
     def __len__(self) -> int:
@@ -130,11 +132,12 @@ class HessianDataset(AtomicDataset):
         data: dict[str, Any] = {
             AtomicDataDict.POSITIONS_KEY: np.array(store.position[atoms]),
             AtomicDataDict.ATOMIC_NUMBERS_KEY: np.asarray(store.number[atoms], dtype=np.int64),
-            AtomicDataDict.CELL_KEY: np.array(store.cell[index]),
             AtomicDataDict.PBC_KEY: np.array(store.pbc[index]),
             AtomicDataDict.TOTAL_ENERGY_KEY: np.array([store.energy[index]]),
             AtomicDataDict.FORCE_KEY: np.array(store.force[atoms]),
         }
+        if self.periodic:
+            data[AtomicDataDict.CELL_KEY] = np.array(store.cell[index])
         if self.charge_and_spin:
             data.update(self._charge_and_spin(index))
         return from_dict(data)
