@@ -55,7 +55,11 @@ def save(path: Path, atoms: Atoms, labels: Labels, engine: PyscfEngine, **extras
         "return_result": properties["return_hessian" if hessian else "return_gradient"],
         "properties": properties,
         "success": True,
-        "provenance": {"creator": "PySCF", "version": pyscf.__version__, "routine": "pyscf.hessian" if hessian else "pyscf.grad"},
+        "provenance": {
+            "creator": "PySCF",
+            "version": pyscf.__version__,
+            "routine": "pyscf.hessian" if hessian else "pyscf.grad",
+        },
         "extras": {"nequip_hessian": extras},
     }
     dump(path, result)

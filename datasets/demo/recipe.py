@@ -32,6 +32,7 @@ from nequip_hessian.errors import HessianDataError
 from nequip_hessian.identities import translation_residual
 from nequip_hessian.label.engine import Labels
 from nequip_hessian.label.pyscf import PyscfEngine, labels_of, run_scf
+from nequip_hessian.label.tblite import TbliteEngine
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.units import WAVENUMBER
 
@@ -69,11 +70,6 @@ class DensityFunctional(Calculator):
         self.density = field.make_rdm1()
         return labels_of(field, geometry, hessian)
 
-    def hessian(self, atoms: Atoms) -> Any:
-        """(3N, 3N) eV/angstrom^2, symmetrised."""
-        matrix = self.labels(atoms, hessian=True).hessian
-        return (matrix + matrix.T) / 2
-
 
 def bonds_of(atoms: Atoms) -> list[str]:
     """Sorted element pairs of the bonded atoms, e.g. ['C-H', 'C-N']."""
@@ -82,18 +78,10 @@ def bonds_of(atoms: Atoms) -> list[str]:
     return sorted(pairs)
 
 
-def numerical_hessian(atoms: Atoms, step: float = 0.005) -> Any:
-    """Central differences of the forces of `atoms.calc`, (3N, 3N) eV/angstrom^2."""
-    rows = []
-    for i in range(3 * len(atoms)):
-        sides = []
-        for sign in (1, -1):
-            moved = atoms.copy()
-            moved.calc = atoms.calc
-            moved.positions[i // 3, i % 3] += sign * step
-            sides.append(moved.get_forces().ravel())
-        rows.append((sides[1] - sides[0]) / (2 * step))
-    matrix = np.array(rows)
+def xtb_hessian(atoms: Atoms) -> Any:
+    """GFN2-xTB Hessian, (3N, 3N) eV/angstrom^2, symmetrised."""
+    geometry = LabelledGeometry(numbers=atoms.numbers, positions=atoms.positions, charge=0, multiplicity=1)
+    matrix = TbliteEngine().calculate(geometry, hessian=True).hessian
     return (matrix + matrix.T) / 2
 
 
@@ -101,25 +89,27 @@ def guess_with_xtb(entry: dict[str, Any], target: Path) -> None:
     """Refine the hand-made guess to a GFN2-xTB transition state."""
     atoms = parse_zmatrix(entry["guess"])
     atoms.calc = TBLite(method="GFN2-xTB", accuracy=0.01, verbosity=0)
-    optimiser = Sella(atoms, order=1, internal=False, hessian_function=numerical_hessian, logfile=None)
+    optimiser = Sella(atoms, order=1, internal=False, hessian_function=xtb_hessian, logfile=None)
     if not optimiser.run(fmax=0.01, steps=200):
         raise HessianDataError("GFN2-xTB: no transition state in 200 steps")
-    matrix = numerical_hessian(atoms)
+    matrix = xtb_hessian(atoms)
     waves = normal_modes(matrix, atoms.positions, atoms.get_masses())[0]
     log.info("  GFN2-xTB transition state: %s", np.round(waves[:3], 0))
     write(target, atoms, plain=True)
 
 
 def find_transition_state(guess: Path, target: Path) -> None:
-    """Refine to a transition state of the density functional and label it."""
+    """Refine to a transition state of the density functional, from the tight-binding Hessian, and label it."""
     atoms = read(guess)
     atoms.calc = calculator = DensityFunctional()
-    optimiser = Sella(atoms, order=1, internal=False, hessian_function=calculator.hessian, logfile=None)
+    optimiser = Sella(atoms, order=1, internal=False, hessian_function=xtb_hessian, logfile=None)
     if not optimiser.run(fmax=FMAX, steps=60):
         raise HessianDataError("no transition state in 60 steps")
     labels = calculator.labels(atoms, hessian=True)
     waves = frequencies(atoms, labels)
-    log.info("  transition state: %d steps, %s cm-1, translation %.3f", optimiser.nsteps, np.round(waves[:3], 0), asr(labels))
+    log.info(
+        "  transition state: %d steps, %s cm-1, translation %.3f", optimiser.nsteps, np.round(waves[:3], 0), asr(labels)
+    )
     if not waves[0] < -50 < waves[1]:
         raise HessianDataError(f"expected one imaginary mode, found {waves[:3]}")
     raw.save(target, atoms, labels, ENGINE)
@@ -152,7 +142,13 @@ def walk_path(state: Path, target: Path) -> None:
         calculator.density = None
         points, hessian = irc.follow(surface, start, labels.hessian, atoms.get_masses(), sign)
         sides.append({"points": [vars(p) for p in points], "hessian": hessian})
-        log.info("  side %+d: %d points to s = %.2f, E = %.3f eV", sign, len(points), points[-1].arc, points[-1].energy - start.energy)
+        log.info(
+            "  side %+d: %d points to s = %.2f, E = %.3f eV",
+            sign,
+            len(points),
+            points[-1].arc,
+            points[-1].energy - start.energy,
+        )
     raw.dump(target, {"symbols": atoms.get_chemical_symbols(), "sides": sides})
 
 
@@ -170,7 +166,13 @@ def relax_ends(entry: dict[str, Any], path: Path, folder: Path) -> None:
             raise HessianDataError(f"minimum not reached in 80 steps, fmax {np.abs(atoms.get_forces()).max():.4f}")
         labels = calculator.labels(atoms, hessian=True)
         waves = frequencies(atoms, labels)
-        log.info("  minimum: %d steps, %s cm-1, translation %.3f, %s", optimiser.nsteps, np.round(waves[:2], 0), asr(labels), bonds_of(atoms))
+        log.info(
+            "  minimum: %d steps, %s cm-1, translation %.3f, %s",
+            optimiser.nsteps,
+            np.round(waves[:2], 0),
+            asr(labels),
+            bonds_of(atoms),
+        )
         if waves[0] < 0:
             raise HessianDataError(f"a minimum with an imaginary mode: {waves[:3]}")
         ends.append((atoms, labels, last["arc"]))

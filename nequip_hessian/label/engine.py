@@ -58,8 +58,7 @@ class Engine(Protocol):
 def missing_extra(package: str, engine: str) -> MissingExtraError:
     """The error for an engine whose package is not installed."""
     return MissingExtraError(
-        f"engine {engine!r} needs the package {package!r}, which is not installed: "
-        'pip install "nequip-hessian[label]"'
+        f'engine {engine!r} needs the package {package!r}, which is not installed: pip install "nequip-hessian[label]"'
     )
 
 

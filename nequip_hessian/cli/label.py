@@ -1,0 +1,168 @@
+"""`nequip-hessian label`: geometries in, a Hessian store out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nequip_hessian.errors import EngineError
+
+if TYPE_CHECKING:
+    from nequip_hessian.label.engine import Engine
+    from nequip_hessian.label.run import LabelReport
+
+_DESCRIPTION = """\
+Compute energies, forces and Hessians for geometries and write them to a store.
+
+Geometries come from any file ASE reads, all frames of it; charge, multiplicity
+(2S + 1), kind, role, group, label and path_coordinate are taken from a frame's
+info where it has them. Labels are kept in OUTPUT.journal until the store is
+written: after Ctrl-C or a kill, the same command goes on where it was.
+
+engines:
+  pyscf   Hartree-Fock and density functionals, analytic Hessian
+  tblite  GFN2-xTB, GFN1-xTB, IPEA1-xTB, central differences of forces
+  ase     any ASE calculator, central differences or its own get_hessian
+"""
+
+_EPILOG = """\
+exit status: 0 all labelled, 1 none labelled or the input refused, 2 wrong usage,
+3 some failed (the store holds the others; repeat with --overwrite to retry)
+
+examples:
+  nequip-hessian label water.xyz -o water.zarr --engine tblite
+  nequip-hessian label *.xyz -o set.zarr --engine pyscf --method pbe0 --basis def2-tzvp --grid-level 5 --workers 4
+  nequip-hessian label o2.xyz -o o2.zarr --engine pyscf --method hf --basis sto-3g --multiplicity 3
+  nequip-hessian label cell.cif -o cell.zarr --engine ase --calculator ase.calculators.emt:EMT
+  nequip-hessian label set.xyz -o set.zarr --engine ase --calculator mace.calculators:mace_mp \\
+      --calculator-options '{"model": "small", "default_dtype": "float64"}' --method MACE-MP-0
+"""
+
+_ONLY = {
+    "basis": ("pyscf",),
+    "grid_level": ("pyscf",),
+    "conv_tol": ("pyscf",),
+    "calculator": ("ase",),
+    "calculator_options": ("ase",),
+    "reads_charge": ("ase",),
+    "own_hessian": ("ase",),
+    "displacement": ("tblite", "ase"),
+}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb to the command's parser."""
+    parser = subparsers.add_parser(
+        "label",
+        help="make energies, forces and Hessians for geometries with a quantum-chemistry engine",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("geometries", nargs="+", metavar="GEOMETRIES", help="files in any format ASE reads")
+    parser.add_argument("-o", "--output", required=True, help="the store to write")
+    parser.add_argument("--engine", required=True, choices=("ase", "tblite", "pyscf"))
+    parser.add_argument("--charge", type=int, help="total charge, e, where the file says none")
+    parser.add_argument("--multiplicity", type=int, help="2S + 1 where the file says none (default: lowest)")
+    parser.add_argument("--no-hessian", action="store_true", help="energies and forces only")
+    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process of several (default 1)")
+    parser.add_argument("--dtype", choices=("float32", "float64"), help="of the stored Hessians (default float64)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
+    parser.add_argument("--json", metavar="FILE", help="write the report here too")
+    level = parser.add_argument_group("level of theory")
+    level.add_argument(
+        "--method",
+        help="pyscf: hf or a functional (default b3lyp); tblite: default GFN2-xTB; ase: name for the store",
+    )
+    level.add_argument("--basis", help="pyscf: basis set (default def2-svp)")
+    level.add_argument("--grid-level", type=int, help="pyscf: quadrature grid, 0 to 9 (default 4)")
+    level.add_argument("--conv-tol", type=float, help="pyscf: SCF convergence, Eh (default 1e-10)")
+    level.add_argument("--displacement", type=float, help="tblite, ase: step, angstrom (default 0.005)")
+    level.add_argument("--calculator", help="ase: package.module:Name, or a name ASE knows, e.g. emt")
+    level.add_argument("--calculator-options", help="ase: its keyword arguments, a JSON object")
+    level.add_argument("--reads-charge", action="store_true", help="ase: it takes charge and spin from atoms.info")
+    level.add_argument("--own-hessian", action="store_true", help="ase: use its get_hessian(atoms)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Label, print the report, return the exit status."""
+    from nequip_hessian.label.geometries import read_geometries, source_facts
+    from nequip_hessian.label.run import label
+
+    engine = engine_from(args)
+    geometries = read_geometries(args.geometries, charge=args.charge, multiplicity=args.multiplicity)
+    report = label(
+        geometries,
+        args.output,
+        engine,
+        hessian=not args.no_hessian,
+        workers=args.workers,
+        threads=args.threads,
+        dtype=args.dtype,
+        overwrite=args.overwrite,
+        provenance={"sources": source_facts(args.geometries)},
+    )
+    if args.json:
+        Path(args.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+    show(report, args.output)
+    return report.status
+
+
+def engine_from(args: argparse.Namespace) -> Engine:
+    """Build the engine that the options describe.
+
+    Raises:
+        EngineError: an option that the chosen engine does not have, or a wrong value
+    """
+    for name, engines in _ONLY.items():
+        if getattr(args, name) not in (None, False) and args.engine not in engines:
+            raise EngineError(f"--{name.replace('_', '-')} belongs to --engine {' or '.join(engines)}")
+    given = {name: getattr(args, name) for name in ("method", "displacement") if getattr(args, name) is not None}
+    if args.engine == "tblite":
+        from nequip_hessian.label.tblite import TbliteEngine
+
+        return TbliteEngine(**given)
+    if args.engine == "pyscf":
+        from nequip_hessian.label.pyscf import PyscfEngine
+
+        names = ("basis", "grid_level", "conv_tol")
+        return PyscfEngine(**given, **{n: getattr(args, n) for n in names if getattr(args, n) is not None})
+    from nequip_hessian.label.ase import AseEngine
+
+    if args.calculator is None:
+        raise EngineError("--engine ase needs --calculator, e.g. --calculator ase.calculators.emt:EMT")
+    if args.own_hessian:
+        given["displacement"] = None
+    return AseEngine(args.calculator, _options(args.calculator_options), reads_charge=args.reads_charge, **given)
+
+
+def _options(text: str | None) -> dict[str, Any]:
+    try:
+        options = json.loads(text or "{}")
+    except json.JSONDecodeError as exc:
+        raise EngineError(f"--calculator-options: expected a JSON object, found {text!r} ({exc.msg})") from None
+    if not isinstance(options, dict):
+        raise EngineError(f"--calculator-options: expected a JSON object, found {text!r}")
+    return options
+
+
+def show(report: LabelReport, output: str) -> None:
+    """Print what was labelled on stdout, failures and warnings on stderr."""
+    for failure in report.failures:
+        print(f"failed: geometry {failure.index} ({failure.label}): {failure.reason}", file=sys.stderr)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    earlier = f", {report.reused} of them from an earlier run" if report.reused else ""
+    where = f" in {output}" if report.labelled else "; no store was written"
+    print(f"labelled {report.labelled} of {report.total} geometries{earlier}{where}")
+    if report.labelled:
+        print(
+            f"largest residual of the translational identity {report.worst_translation:.2g}, largest asymmetry "
+            f"{report.worst_asymmetry:.2g} eV/angstrom^2"
+        )
+    if report.journal:
+        print(f"finished labels are kept in {report.journal}")

@@ -1,0 +1,48 @@
+"""Hessian by central differences of forces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from nequip_hessian.errors import EngineError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def central_differences(
+    forces: Callable[[FloatArray], FloatArray], positions: FloatArray, displacement: float
+) -> FloatArray:
+    """Differentiate forces once more: two evaluations for each of the 3N coordinates.
+
+    Args:
+        forces: positions (N, 3), angstrom -> forces (N, 3), eV/angstrom
+        positions: (N, 3), angstrom
+        displacement: step to each side, angstrom; the error grows with its square and with the
+            noise of the forces divided by it
+
+    Returns:
+        (3N, 3N), eV/angstrom^2; row 3*atom + xyz is what was displaced, not symmetrised, so that
+        its asymmetry tells the noise.
+
+    Raises:
+        EngineError: a displacement that is not a small positive length
+    """
+    check_displacement(displacement)
+    size = positions.size
+    hessian = np.empty((size, size))
+    for row in range(size):
+        step = np.zeros(size)
+        step[row] = displacement
+        forward = forces(positions + step.reshape(-1, 3))
+        backward = forces(positions - step.reshape(-1, 3))
+        hessian[row] = (backward - forward).ravel() / (2 * displacement)
+    return hessian
+
+
+def check_displacement(displacement: float) -> None:
+    """Raise EngineError unless 0 < displacement <= 0.1 angstrom."""
+    if not 0 < displacement <= 0.1:
+        raise EngineError(f"displacement: expected a step between 0 and 0.1 angstrom, found {displacement}")

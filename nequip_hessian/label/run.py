@@ -1,0 +1,255 @@
+"""`label`: geometries in, a Hessian store out, resumable and checked against the exact identities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from nequip_hessian.errors import EngineError
+from nequip_hessian.identities import diagnose, translation_residual
+from nequip_hessian.label.engine import Engine, Labels
+from nequip_hessian.label.journal import Journal, fingerprint
+from nequip_hessian.label.pool import check_workers, run_here, run_in_pool
+from nequip_hessian.record import LabelledGeometry, LevelOfTheory
+from nequip_hessian.store import StoreWriter
+
+TRANSLATION_WARNING: Final = 0.05
+"""Residual of the translational identity, eV/angstrom^2, above which a label is reported."""
+
+_WRONG = ("unit", "sign", "frame", "order", "inconsistent")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A geometry without a label: its index in the input (from 0), its label, and why."""
+
+    index: int
+    label: str | None
+    reason: str
+
+
+@dataclass
+class LabelReport:
+    """What a labelling run did.
+
+    Attributes:
+        total: geometries given
+        labelled: geometries in the store
+        reused: of those, taken from the journal of an earlier run
+        failures: the others
+        warnings: labels that are in the store, but that one should look at
+        worst_translation: largest residual of the translational identity, eV/angstrom^2
+        worst_asymmetry: largest max|H - H^T| before symmetrising, eV/angstrom^2
+        journal: folder of the finished labels where it was kept (there were failures), else None
+    """
+
+    total: int
+    labelled: int = 0
+    reused: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    worst_translation: float = 0.0
+    worst_asymmetry: float = 0.0
+    journal: str | None = None
+
+    @property
+    def status(self) -> int:
+        """Exit status: 0 all labelled, 3 some failed, 1 none."""
+        return 1 if self.labelled == 0 else 3 if self.failures else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-able dictionary."""
+        return {**asdict(self), "status": self.status}
+
+
+def label(
+    geometries: Sequence[LabelledGeometry],
+    output: str | Path,
+    engine: Engine,
+    *,
+    hessian: bool = True,
+    workers: int = 1,
+    threads: int = 1,
+    dtype: str | None = None,
+    attributes: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    provenance: dict[str, Any] | None = None,
+    progress: bool | None = None,
+) -> LabelReport:
+    """Label geometries and write them to a store, in the order given.
+
+    Finished labels are kept in `<output>.journal` until the store is written: after Ctrl-C, a kill
+    or a power cut, the same call goes on where it was. A geometry that fails is left out of the
+    store and reported; the journal then stays, and a further call with `overwrite=True` tries only
+    what failed.
+
+    Args:
+        geometries: what to label; kind, role, group, label, path_coordinate, charge and multiplicity
+            are kept, labels they have are replaced
+        output: path of the store
+        engine: e.g. `PyscfEngine()`, `TbliteEngine()`, `AseEngine("ase.calculators.emt:EMT")`
+        hessian: False makes energies and forces only
+        workers: processes; 1 works in this one
+        threads: threads of each process where there are several
+        dtype: of the stored Hessians, `float32` or `float64`; None keeps float64
+        attributes: author attributes of the store (license, title ...)
+        overwrite: replace a store that is there
+        provenance: further facts for the store's provenance entry, e.g. `sources`
+        progress: progress bar; None shows one on a terminal
+
+    Returns:
+        The report; without a single label no store is written.
+
+    Raises:
+        StoreError: something is at `output` already, or it cannot be written
+        EngineError: no geometry at all, or impossible numbers of workers
+    """
+    check_workers(workers, threads)
+    if not geometries:
+        raise EngineError("no geometry to label")
+    output = Path(output)
+    journal = Journal(output.with_name(output.name + ".journal"))
+    # A store that a killed run left half written beside its journal is ours, and made again from the journal.
+    left = journal.folder.is_dir() and not output.exists()
+
+    def writer() -> StoreWriter:
+        return StoreWriter(output, dtype=dtype, attributes=attributes, overwrite=overwrite or left)
+
+    writer().abandon()  # refuse before the first calculation what would be refused after the last
+    report = LabelReport(total=len(geometries))
+    keys = _make_labels(geometries, engine, hessian, journal, report, workers, threads, progress)
+    records = _records(geometries, keys, engine, hessian, journal, report)
+    first = next(records, None)
+    if first is not None:
+        with writer() as store:
+            store.extend(chain([first], records))
+            store.add_provenance({"routine": "label", **_facts(engine, hessian), **(provenance or {})})
+    report.failures.sort(key=lambda failure: failure.index)
+    if not report.failures:
+        journal.remove()
+    elif journal.folder.is_dir():
+        report.journal = str(journal.folder)
+    return report
+
+
+def _make_labels(
+    geometries: Sequence[LabelledGeometry],
+    engine: Engine,
+    hessian: bool,
+    journal: Journal,
+    report: LabelReport,
+    workers: int,
+    threads: int,
+    progress: bool | None,
+) -> list[str | None]:
+    """Fill the journal; returns the key of each geometry, None where it has no label and is reported."""
+    keys: list[str | None] = []
+    tasks: dict[str, LabelledGeometry] = {}
+    for index, geometry in enumerate(geometries):
+        try:
+            engine.check(geometry)
+        except EngineError as exc:
+            report.failures.append(Failure(index, geometry.label, str(exc)))
+            keys.append(None)
+            continue
+        key = fingerprint(geometry, engine, hessian)
+        keys.append(key)
+        if key in tasks:
+            continue
+        if journal.get(key) is None:
+            tasks[key] = geometry
+        else:
+            report.reused += 1
+    folder = str(journal.folder)
+    if workers == 1:
+        outcomes = run_here(engine, tasks, hessian, folder)
+    else:
+        outcomes = run_in_pool(engine, tasks, hessian, folder, workers=workers, threads=threads)
+    failed: dict[str, str] = {}
+    disable = None if progress is None else not progress
+    for key, outcome in tqdm(outcomes, total=len(tasks), desc="label", unit="geometry", disable=disable):
+        if outcome is not None:
+            failed[key] = outcome
+    for index, found in enumerate(keys):
+        if found in failed:
+            report.failures.append(Failure(index, geometries[index].label, failed[found]))
+            keys[index] = None
+    return keys
+
+
+def _records(
+    geometries: Sequence[LabelledGeometry],
+    keys: Sequence[str | None],
+    engine: Engine,
+    hessian: bool,
+    journal: Journal,
+    report: LabelReport,
+) -> Iterator[LabelledGeometry]:
+    """Yield the finished records one at a time: a run may hold more Hessians than fit in memory."""
+    level = engine.level(hessian)
+    for index, (geometry, key) in enumerate(zip(geometries, keys, strict=True)):
+        if key is None:
+            continue
+        labels = journal.get(key)
+        if labels is None:
+            report.failures.append(Failure(index, geometry.label, f"the journal {journal.folder} lost its label"))
+            continue
+        record = labelled(geometry, labels, level)
+        reason = _judge(record, index, report)
+        if reason is not None:
+            report.failures.append(Failure(index, geometry.label, reason))
+            continue
+        report.labelled += 1
+        yield record
+
+
+def labelled(geometry: LabelledGeometry, labels: Labels, level: LevelOfTheory) -> LabelledGeometry:
+    """Put labels onto a geometry; what labels it had before is dropped."""
+    return LabelledGeometry(
+        numbers=geometry.numbers,
+        positions=geometry.positions,
+        cell=geometry.cell,
+        pbc=geometry.pbc,
+        charge=geometry.charge,
+        multiplicity=geometry.multiplicity,
+        energy=labels.energy,
+        forces=labels.forces,
+        hessian=labels.hessian,
+        kind=geometry.kind,
+        role=geometry.role,
+        group=geometry.group,
+        path_coordinate=geometry.path_coordinate,
+        label=geometry.label,
+        level=level,
+        provenance=geometry.provenance,
+    )
+
+
+def _judge(record: LabelledGeometry, index: int, report: LabelReport) -> str | None:
+    """Hold a label against the exact identities; returns why it cannot be used, or None."""
+    if record.hessian is None or record.forces is None:
+        return None
+    translation = translation_residual(record.hessian)
+    report.worst_translation = max(report.worst_translation, translation)
+    report.worst_asymmetry = max(report.worst_asymmetry, record.asymmetry or 0.0)
+    name = f"geometry {index} ({record.label or record.formula})"
+    if not record.pbc.any():  # type: ignore[union-attr]
+        diagnosis = diagnose(record.hessian, record.positions, record.forces)
+        if diagnosis.verdict in _WRONG:
+            return f"the label contradicts an exact identity, {diagnosis.verdict}: {diagnosis.message}"
+    if translation > TRANSLATION_WARNING:
+        report.warnings.append(
+            f"{name}: block columns of the Hessian sum to {translation:.3f} eV/angstrom^2 instead of 0; a finer grid, "
+            "tighter convergence or another displacement would mend it"
+        )
+    return None
+
+
+def _facts(engine: Engine, hessian: bool) -> dict[str, Any]:
+    settings = asdict(engine)  # type: ignore[call-overload]
+    return {"options": {"engine": type(engine).__name__, **settings, "hessian": hessian}}
