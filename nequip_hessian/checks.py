@@ -31,6 +31,7 @@ FREQUENCY_REFUSAL: Final = (2.0, 2e-3)  # cm^-1, and of the wavenumber
 STIFFEST: Final = (15.0, 400.0)  # eV/angstrom^2, X-H and multiple bonds
 STATIONARY_FORCE: Final = 0.1  # eV/angstrom
 IMPLIED_FORCE: Final = 0.5  # eV/angstrom; grid noise alone implies up to this
+_STATIONARY_KINDS: Final = ("minimum", "transition_state", "higher_saddle")
 IMAGINARY: Final = 10.0  # cm^-1, below which a negative wavenumber is noise of a floppy mode
 
 
@@ -102,8 +103,13 @@ def check(record: LabelledGeometry) -> tuple[LabelledGeometry, Checks]:
     record, found = _check_frequencies(record, hessian, found)
     found = _check_stiffest(record, found)
     found = _count_modes(record, hessian, found)
+    kind = kind_of(record, found)
     if record.kind is None:
-        record = record.replace(kind=kind_of(record, found))
+        record = record.replace(kind=kind)
+    elif record.kind in _STATIONARY_KINDS and record.kind != kind:
+        found = _warn(found, f"called {record.kind} in its file, but forces and imaginary modes make it {kind}")
+    if record.role == "transition_state" and found.imaginary == 0:
+        found = _warn(found, "called a transition state in its file, but it has no imaginary mode")
     return record, found
 
 

@@ -260,7 +260,7 @@ def _explain_geometry(
         )
     return "order", (
         f"{text}; no rotation mends it: the atoms are in another order than the Hessian's, or the Hessian belongs to "
-        "another geometry"
+        "another geometry (a checkpoint of an optimisation or IRC keeps an old one); convert the frequency job itself"
     )
 
 

@@ -73,9 +73,9 @@ def format_of(path: str | Path) -> Format:
     source = read_source(path)
     fitting = [entry for entry in formats().values() if entry.sniff(source.text)]
     named = [entry for entry in fitting if entry.matches(source.path)] or fitting
-    program = foreign_program(source.text)
-    if named and (program is None or named[0].name == "extxyz"):
+    if named:
         return named[0]
+    program = foreign_program(source.text)
     if program is not None:
         kind = NoHessianError if program.elsewhere else FormatError
         raise source.error(program.message, kind=kind)

@@ -45,10 +45,11 @@ _ENERGY_KEYS: Final = ("CCSD(T)", "CCSD", "QCISD(T)", "QCISD", "MP4SDTQ", "MP4SD
 
 def sniff(text: str) -> bool:
     """Say whether a file looks like a Gaussian output."""
+    head = text[:20000]
     return (
-        "Entering Gaussian System" in text
-        or "Gaussian, Inc." in text
-        or re.search(r"^ \*+\n Gaussian \S+", text, re.MULTILINE) is not None
+        "Entering Gaussian System" in head
+        or "Gaussian, Inc." in head
+        or re.search(r"^ \*+\n Gaussian \S+", head, re.MULTILINE) is not None
         or (_START.search(text) is not None and "GINC-" in text)
     )
 

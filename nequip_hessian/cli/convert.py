@@ -1,0 +1,65 @@
+"""`nequip-hessian convert`: outputs of quantum-chemistry programs to a Hessian store."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+_EPILOG = """\
+examples:
+  nequip-hessian convert job.fchk -o store.zarr
+  nequip-hessian convert calculations/ -o store.zarr
+  nequip-hessian convert 'runs/*/freq.log' extra/ts.hess -o store.zarr --report report.json
+  nequip-hessian convert @files.txt -o store.zarr --dtype float32 --project asr
+
+exit status:
+  0 everything was taken; 3 something was refused, the store holds the rest; 1 nothing was taken, nothing is written
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="outputs of quantum-chemistry programs to a Hessian store",
+        description="Read Hessians from Gaussian, ORCA, Q-Chem, xtb, QCSchema and extended XYZ files, hold each "
+        "against the exact identities and the frequencies printed beside it, and write what is sound to a store.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, 'pattern', folder or @list of such")
+    parser.add_argument("-o", "--output", required=True, metavar="STORE", help="the store to write, e.g. store.zarr")
+    parser.add_argument("--format", metavar="NAME", help="format of all inputs (default: by content)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float64"), help="of the stored Hessians (default: the source's)"
+    )
+    parser.add_argument(
+        "--project", choices=("none", "asr", "asr+rot"), default="none", help="restore exact identities (default: none)"
+    )
+    parser.add_argument(
+        "--group",
+        choices=("auto", "folder", "file", "formula", "none"),
+        default="auto",
+        help="which geometries belong together (default: auto, by folder or role word in the file name)",
+    )
+    parser.add_argument(
+        "--without-hessian", action="store_true", help="also take geometries with energy or forces but no Hessian"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
+    parser.add_argument("--report", metavar="FILE", help="JSON report (default: STORE.report.json)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, print the table, and return the exit status."""
+    from nequip_hessian.convert import convert
+
+    options = {key: value for key, value in vars(args).items() if key not in ("verb", "inputs", "output")}
+    report = convert(args.inputs, args.output, **options)
+    if report.output is not None or len(report.entries) > 1:
+        print(report.table())
+    for line in report.refusals():
+        print(f"nequip-hessian convert: refused: {line}", file=sys.stderr)
+    if report.output is None and not report.refusals():
+        print("nequip-hessian convert: error: no Hessian found, nothing written", file=sys.stderr)
+    return report.exit_status

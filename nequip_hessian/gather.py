@@ -1,0 +1,154 @@
+"""What a user means by INPUT...: files, patterns, folders and lists; and which reaction a file belongs to."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nequip_hessian.errors import ConfigError, FormatError
+from nequip_hessian.formats import matches_any
+
+GROUP_RULES: Final = ("auto", "folder", "file", "formula", "none")
+
+_ROLE_WORDS: Final = {
+    "reactant": "reactant",
+    "reactants": "reactant",
+    "reac": "reactant",
+    "product": "product",
+    "products": "product",
+    "prod": "product",
+    "ts": "transition_state",
+    "transition_state": "transition_state",
+    "transitionstate": "transition_state",
+    "saddle": "transition_state",
+    "intermediate": "intermediate",
+}
+_WORDS: Final = "|".join(sorted(_ROLE_WORDS, key=len, reverse=True))
+# At the beginning or the end of a name: in "correct_ts_mode" it is part of a phrase, not a role.
+_ROLE: Final = re.compile(rf"^({_WORDS})(?=$|[\W_])|(?:(?<=[\W_])|^)({_WORDS})$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file to convert; `searched` where it was found in a folder, not named."""
+
+    path: Path
+    searched: bool = False
+
+
+def gather(inputs: Iterable[str | Path]) -> list[Input]:
+    """Expand what a user named into files, each once, in the order named and sorted within folders and patterns.
+
+    Args:
+        inputs: files; patterns with `*`, `?`, `[...]` or `**`; folders, searched to any depth for the
+            file names of the known formats (hidden folders and stores left out); `@list`, a text file
+            with one such entry a line (`#` starts a comment), relative to the folder of the list
+
+    Returns:
+        The files. A file that does not exist stays in, so that it is reported as refused.
+
+    Raises:
+        ConfigError: nothing was named.
+        FormatError: a list cannot be read, or a pattern matches nothing.
+    """
+    found: dict[str, Input] = {}
+    named = [str(entry) for entry in inputs]
+    if not named:
+        raise ConfigError("expected at least one file, pattern, folder or @list")
+    for entry in named:
+        for item in _expand(entry, Path()):
+            found.setdefault(os.path.abspath(item.path), item)
+    return list(found.values())
+
+
+def _expand(entry: str, base: Path) -> list[Input]:
+    if entry.startswith("@") and not (base / entry).exists():
+        return _from_list(base / entry[1:])
+    path = base / os.path.expanduser(entry)
+    if path.is_dir() and not path.is_symlink() and (path / "zarr.json").exists():
+        raise FormatError(f"{path}: this is a Hessian store already; convert reads outputs of programs")
+    if path.is_dir():
+        return [Input(file, searched=True) for file in _search(path)]
+    if not path.exists() and glob.has_magic(str(path)):
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            raise FormatError(f"{entry}: no file matches this pattern")
+        return [item for match in matches for item in _expand_match(Path(match))]
+    return [Input(path)]
+
+
+def _expand_match(path: Path) -> list[Input]:
+    return [Input(file, searched=True) for file in _search(path)] if path.is_dir() else [Input(path)]
+
+
+def _from_list(path: Path) -> list[Input]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise FormatError(f"@{path}: the list cannot be read: {exc}") from exc
+    entries = [line.split("#", 1)[0].strip() for line in lines]
+    return [item for entry in entries if entry for item in _expand(entry, path.parent)]
+
+
+def _search(folder: Path) -> list[Path]:
+    files = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not (Path(root) / f / "zarr.json").exists())
+        files += [Path(root) / n for n in sorted(names) if not n.startswith(".") and matches_any(Path(n))]
+    return files
+
+
+def common_folder(paths: Sequence[Path]) -> Path:
+    """Return the deepest folder that contains all files."""
+    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
+
+
+def role_of(name: str) -> tuple[str | None, str]:
+    """Read a role in a reaction from a file name.
+
+    Args:
+        name: file name without its ending, e.g. `rxn12_ts`
+
+    Returns:
+        The role (of `record.ROLES`) or None, and what is left of the name without the word.
+    """
+    match = _ROLE.search(name)
+    if match is None:
+        return None, name
+    rest = name[: match.start()] + name[match.end() :]
+    return _ROLE_WORDS[match.group(0).lower()], rest.strip("_-. ")
+
+
+def group_of(path: Path, name: str, common: Path, rule: str, formula: str) -> tuple[str | None, str | None]:
+    """Name the group (reaction, molecule or trajectory) of a file, and its role there.
+
+    Args:
+        path: the file
+        name: its name without the ending
+        common: the deepest folder that contains all files of the conversion
+        rule: `folder`: the folder of the file. `file`: each file on its own. `formula`: same
+            composition, same group. `none`: no groups. `auto`: the folder, below the common one; for
+            files in the common folder itself each file on its own, except that files whose names
+            differ only in a role word (reactant, ts, product, ...) are one group
+        formula: chemical formula in Hill order
+
+    Returns:
+        The group's name and the role, each possibly None; roles come with `auto` and `folder` only.
+    """
+    folder = Path(os.path.abspath(path.parent))
+    below = "" if folder == common else folder.relative_to(common).as_posix()
+    role, rest = role_of(name)
+    if rule == "none":
+        return None, None
+    if rule == "formula":
+        return formula, None
+    if rule == "file":
+        return f"{below}/{name}" if below else name, None
+    if rule == "folder" or below:
+        return below or folder.name or "all", role
+    return (rest or folder.name or "all", role) if role else (name, None)
