@@ -180,11 +180,9 @@ class _Run:
         base = Entry(str(item.path), "taken", format=name, index=index, label=record.label, formula=record.formula)
         try:
             if record.hessian is None and not self.options.without_hessian:
-                raise NoHessianError(
-                    "no Hessian in this geometry; say --without-hessian to take energies and forces alone"
-                )
+                raise NoHessianError("no Hessian in this geometry; --without-hessian takes energies and forces alone")
             record, found = check(record)
-            record = self._place(record, item.path)
+            record, changed = projected(self._place(record, item.path), self.options.project)
             twin = self._seen.find(record, f"{item.path}" + (f" [{index}]" if index else ""))
         except HessianDataError as exc:
             self.entries.append(replace(base, status="refused", reason=_reason(exc, item.path)))
