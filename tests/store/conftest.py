@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -160,16 +162,33 @@ def records() -> list[LabelledGeometry]:
     ]
 
 
+def _write(path, records, splits=None, **options):
+    with StoreWriter(path, attributes={"license": "CC0-1.0"}, **options) as writer:
+        writer.extend(records)
+        for scheme, (parts, codes) in (splits or {}).items():
+            writer.set_split(scheme, parts, codes)
+    return path
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory, records):
+    """Each profile's store of all records, written once and copied by the tests that change it."""
+    folder = tmp_path_factory.mktemp("originals")
+    return {
+        profile: _write(folder / f"{profile}.{'zip' if profile == 'publish' else 'zarr'}", records, profile=profile)
+        for profile in ("local", "remote", "publish")
+    }
+
+
 @pytest.fixture
-def write(tmp_path, records):
+def write(tmp_path, records, originals):
     """Write records (default: all) to a new store and return its path."""
 
-    def make(name="a.zarr", these=None, splits=None, **options):
+    def make(name="a.zarr", these=None, **options):
         path = tmp_path / name
-        with StoreWriter(path, attributes={"license": "CC0-1.0"}, **options) as writer:
-            writer.extend(records if these is None else these)
-            for scheme, (parts, codes) in (splits or {}).items():
-                writer.set_split(scheme, parts, codes)
-        return path
+        if these is None and set(options) <= {"profile"}:
+            original = originals[options.get("profile", "local")]
+            return shutil.copytree(original, path) if original.is_dir() else shutil.copyfile(original, path)
+        return _write(path, records if these is None else these, **options)
 
     return make
