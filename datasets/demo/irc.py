@@ -4,7 +4,7 @@ Page and McIver, J. Chem. Phys. 1988, 88, 922: on a local quadratic surface the
 steepest-descent line in mass-weighted coordinates has a closed form. The
 Hessian is exact at the transition state and updated by Bofill's formula from
 then on, so that a step costs one gradient. It has no corrector: with steps of
-0.14 u^1/2 angstrom its points lie near the path, not on it, which is all that
+0.2 u^1/2 angstrom its points lie near the path, not on it, which is all that
 labelled off-equilibrium points need.
 """
 
@@ -61,7 +61,7 @@ def quadratic_step(gradient: Array, hessian: Array, length: float) -> Array:
 
 
 def follow(
-    surface: Surface, start: PathPoint, hessian: Array, masses: Array, sign: int, step: float = 0.14, limit: int = 10
+    surface: Surface, start: PathPoint, hessian: Array, masses: Array, sign: int, step: float = 0.2, limit: int = 7
 ) -> tuple[list[PathPoint], Array]:
     """Follow the path from a transition state down one side.
 

@@ -152,10 +152,9 @@ def _options(text: str | None) -> dict[str, Any]:
 
 def show(report: LabelReport, output: str) -> None:
     """Print what was labelled on stdout, failures and warnings on stderr."""
-    for failure in report.failures:
-        print(f"failed: geometry {failure.index} ({failure.label}): {failure.reason}", file=sys.stderr)
-    for warning in report.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    lines = [f"failed: geometry {f.index} ({f.label}): {f.reason}" for f in report.failures]
+    _print_some(lines, "failures")
+    _print_some([f"warning: {warning}" for warning in report.warnings], "warnings")
     earlier = f", {report.reused} of them from an earlier run" if report.reused else ""
     where = f" in {output}" if report.labelled else "; no store was written"
     print(f"labelled {report.labelled} of {report.total} geometries{earlier}{where}")
@@ -166,3 +165,10 @@ def show(report: LabelReport, output: str) -> None:
         )
     if report.journal:
         print(f"finished labels are kept in {report.journal}")
+
+
+def _print_some(lines: list[str], what: str, most: int = 20) -> None:
+    for line in lines[:most]:
+        print(line, file=sys.stderr)
+    if len(lines) > most:
+        print(f"... and {len(lines) - most} more {what}; --json FILE writes them all", file=sys.stderr)

@@ -115,5 +115,5 @@ def source_facts(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
     facts = []
     for path in map(Path, paths):
         content = path.read_bytes()
-        facts.append({"path": path.name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+        facts.append({"name": path.name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()})
     return facts
