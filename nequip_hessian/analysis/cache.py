@@ -41,7 +41,7 @@ def file_name(name: str) -> str:
     """Return a name that any file system takes; where characters had to go, part of its checksum makes it distinct."""
     safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)
     safe = safe.lstrip(".")[:100] or "_"
-    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return safe if safe == name.replace(" ", "_") else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 class Cache:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +11,10 @@ import numpy.typing as npt
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.optimize import BFGS, FIRE
+from tqdm import tqdm
+
+from nequip_hessian.analysis.prediction import evaluate_atoms
+from nequip_hessian.errors import ConfigError, HessianDataError
 
 FORCE_TOLERANCE: Final = 0.005
 """Largest force on any atom at a minimum, eV/angstrom."""
@@ -62,12 +67,27 @@ def relax(atoms: Atoms, calculator: Any, *, fmax: float = FORCE_TOLERANCE, steps
                 return _failed(atoms, taken, "energy or forces became NaN")
             if largest < fmax or len(work) == 1:
                 return Relaxation(_bare(work), energy, forces, True, taken, None)
-    except (PropertyNotImplementedError, KeyboardInterrupt):
+    except (PropertyNotImplementedError, HessianDataError):
         raise
     except Exception as exc:  # whatever a foreign model raises is that model's failure
         return _failed(atoms, taken, f"{type(exc).__name__}: {exc}".splitlines()[0])
     reason = f"largest force {largest:.4f} eV/Å after {taken} steps, wanted below {fmax}"
     return Relaxation(_bare(work), energy, forces, False, taken, reason)
+
+
+def relax_all(
+    frames: Sequence[Atoms], calculator: Any, *, fmax: float = FORCE_TOLERANCE, steps: int = STEPS
+) -> tuple[list[float], list[Relaxation]]:
+    """Minimise several geometries; returns the energies before, eV, and the outcomes. A bar on a terminal.
+
+    Raises:
+        ConfigError: `fmax` or `steps` is not positive.
+    """
+    if not fmax > 0 or steps < 1:
+        raise ConfigError(f"optimise: expected fmax above 0 and steps of 1 or more, found {fmax} and {steps}")
+    before = [float(energy) for energy, _ in evaluate_atoms(calculator, frames)]
+    bar = tqdm(frames, desc="optimise", disable=None, leave=False)
+    return before, [relax(atoms, calculator, fmax=fmax, steps=steps) for atoms in bar]
 
 
 def _bare(atoms: Atoms) -> Atoms:

@@ -232,6 +232,8 @@ def _run(
     forces = np.array([image.get_forces() for image in band])
     positions = np.array([image.positions for image in band])
     top = band[int(np.argmax(energies))]
+    if failure is None and int(np.argmax(energies)) in (0, len(band) - 1):
+        failure = "no maximum between the end points: the model has no barrier here"
     return ReactionPath(
         positions, energies, forces, converged, taken, residual, name, _imaginary(top, calculator), failure
     )

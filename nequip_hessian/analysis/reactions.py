@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from nequip_hessian.analysis.path import ReactionPath, distance_to_path
 from nequip_hessian.analysis.prediction import Prediction
@@ -25,6 +26,7 @@ class ReactionErrors:
         forward, reverse: barriers of the converged NEB
         forward_error, reverse_error: model minus reference
         ts_rmsd, path_rmsd: geometry errors of the converged NEB
+        reactant_rmsd, product_rmsd: how far the model moved the end points from the reference
         n_imaginary: imaginary modes at the highest image; steps, residual, guess: of the NEB
         searched: whether a NEB was run; failure: why it counts as failed
     """
@@ -41,6 +43,8 @@ class ReactionErrors:
     reverse_error: float | None = None
     ts_rmsd: float | None = None
     path_rmsd: float | None = None
+    reactant_rmsd: float | None = None
+    product_rmsd: float | None = None
     n_imaginary: int | None = None
     steps: int | None = None
     residual: float | None = None
@@ -68,6 +72,10 @@ def _difference(members: Mapping[str, float | None], top: str, bottom: str) -> f
 
 def _minus(value: float | None, reference: float | None) -> float | None:
     return None if value is None or reference is None else value - reference
+
+
+def _end_rmsd(record: LabelledGeometry | None, positions: npt.NDArray[Any]) -> float | None:
+    return None if record is None else rmsd(positions, np.asarray(record.positions))
 
 
 def reaction_errors(
@@ -114,6 +122,8 @@ def reaction_errors(
         reverse_error=_minus(path.barrier_reverse, base.reference_reverse),
         ts_rmsd=None if state is None else rmsd(path.positions[path.highest], np.asarray(state.positions)),
         path_rmsd=float(np.mean([distance_to_path(np.asarray(r.positions), path.positions) for r in known])),
+        reactant_rmsd=_end_rmsd(members.get("reactant"), path.positions[0]),
+        product_rmsd=_end_rmsd(members.get("product"), path.positions[-1]),
         n_imaginary=path.n_imaginary,
         steps=path.steps,
         residual=path.residual,

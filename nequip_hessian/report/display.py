@@ -100,7 +100,7 @@ def shown(name: str, value: float) -> tuple[float, str]:
         return 100 * value, "%"
     if any(part in name for part in _KCAL):
         return value / KCAL_PER_MOL, "kcal/mol"
-    if unit in ("eV/atom", "eV/Å", "eV"):
+    if unit in ("eV/atom", "eV/Å") or (unit == "eV" and abs(value) < 1):
         return 1000 * value, f"m{unit}"
     return value, "" if unit == "1" else unit
 
@@ -119,7 +119,7 @@ def change(name: str, baseline: Figure, figure: Figure) -> tuple[str, str]:
 
     Rates, agreements and cosines change by points, everything else by per cent. Empty where either is missing.
     """
-    if baseline.value is None or figure.value is None:
+    if baseline.value is None or figure.value is None or name == "consistency":  # that one is rounding or a fault
         return "", "same"
     difference = figure.value - baseline.value
     points = ALL_METRICS[name].better == "higher" or "failure_rate" in name

@@ -25,10 +25,10 @@ INK: Final = "#1f2937"
 FAINT: Final = "#d1d5db"
 
 _PARITY: Final = {
-    "energy": ("Energy", "eV", 1.0),
-    "force": ("Force component", "eV/Å", 1.0),
-    "hessian": ("Hessian element", "eV/Å²", 1.0),
-    "frequency": ("Frequency", "cm⁻¹", 1.0),
+    "energy": ("Energy", "eV"),
+    "force": ("Force component", "eV/Å"),
+    "hessian": ("Hessian element", "eV/Å²"),
+    "frequency": ("Frequency", "cm⁻¹"),
 }
 
 
@@ -69,12 +69,12 @@ def parity_plot(evaluation: Evaluation, quantity: str) -> Canvas | None:
     filled = [pair for pair in samples if len(pair[0])]
     if not filled:
         return None
-    title, unit, _ = _PARITY[quantity]
+    title, unit = _PARITY[quantity]
     low, high = _limits(filled)
     count = len(samples)
     canvas, axes = _canvas(3.5 * count + 0.7, 3.5, 1, count, sharex=True, sharey=True)
     few = max(len(pair[0]) for pair in filled) < 150
-    drawn = None
+    drawn, norm = None, LogNorm(1, 10)
     for position, (axis, (reference, model)) in enumerate(zip(axes, samples, strict=True)):
         axis.plot([low, high], [low, high], color=INK, lw=0.8, zorder=3, alpha=0.6)
         if quantity in ("hessian", "frequency") and low < 0 < high:
@@ -90,16 +90,23 @@ def parity_plot(evaluation: Evaluation, quantity: str) -> Canvas | None:
                 extent=(low, high, low, high),
                 mincnt=1,
                 cmap="viridis_r",
-                norm=LogNorm(1, 1000),
+                norm=norm,
                 linewidths=0.1,
                 zorder=2,
                 rasterized=True,
             )
+            norm.vmax = max(float(norm.vmax or 10), float(np.max(np.asarray(drawn.get_array()))))
         axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
         axis.set_title(evaluation.models[position].name, fontsize=10, color=INK, fontweight="bold")
         axis.set_xlabel(f"reference / {unit}", fontsize=9)
         axis.text(
-            0.04, 0.96, _corner(reference, model, unit), transform=axis.transAxes, va="top", fontsize=8, color=INK
+            0.04,
+            0.96,
+            _corner(evaluation, position, quantity),
+            transform=axis.transAxes,
+            va="top",
+            fontsize=8,
+            color=INK,
         )
     axes[0].set_ylabel(f"model / {unit}", fontsize=9)
     if drawn is not None:
@@ -115,14 +122,24 @@ def _density_bar(canvas: Canvas, drawn: Any, axes: list[Axes]) -> None:
     bar.outline.set_visible(False)
 
 
-def _corner(reference: Array, model: Array, unit: str) -> str:
+def _corner(evaluation: Evaluation, position: int, quantity: str) -> str:
+    reference, guess = evaluation.models[position].parity[quantity]
     if not len(reference):
         return "no prediction"
-    error = model - reference
-    mae, rmse = float(np.mean(np.abs(error))), float(np.sqrt(np.mean(error**2)))
-    text = f"MAE {number(mae)} {unit}\nRMSE {number(rmse)} {unit}\nn = {len(reference)}"
+    # the numbers of the tables, over everything, not those of the sample that is drawn
+    figures = evaluation.all_figures(evaluation.models[position])
+    prefix = {"energy": "shifted_energy"}.get(quantity, quantity)
+    unit = _PARITY[quantity][1]
+    lines = []
+    for name, title in ((f"{prefix}_mae", "MAE"), (f"{prefix}_rmse", "RMSE")):
+        figure = figures.get(name)
+        if figure is not None and figure.value is not None:
+            lines.append(f"{title} {number(figure.value)} {unit}")
+    lines.append(f"{len(reference)} points")
     spread = float(np.sum((reference - reference.mean()) ** 2))
-    return text + (f"\nR² {1 - float(np.sum(error**2)) / spread:.4f}" if len(reference) > 2 and spread else "")
+    if len(reference) > 2 and spread:
+        lines.append(f"R² {1 - float(np.sum((guess - reference) ** 2)) / spread:.4f}")
+    return "\n".join(lines)
 
 
 def confusion_plot(evaluation: Evaluation) -> Canvas | None:

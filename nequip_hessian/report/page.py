@@ -29,7 +29,7 @@ h2 { font-size: 18px; margin: 0 0 12px; }
 h3 { font-size: 15px; margin: 18px 0 6px; }
 p.meta, .dim, figcaption, .note { color: var(--dim); font-size: 13px; }
 section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 20px 22px; margin-top: 18px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(158px, 1fr)); gap: 10px; margin: 12px 0 14px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(185px, 1fr)); gap: 10px; margin: 12px 0 14px; }
 .card { border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; }
 .card .what { font-size: 12px; color: var(--dim); line-height: 1.3; min-height: 2.6em; }
 .card .value { font-size: 19px; font-weight: 650; white-space: nowrap; }
@@ -45,7 +45,7 @@ td { text-align: right; padding: 4px 10px; border-bottom: 1px solid #f0f1f3; whi
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; }
 td .n { color: #9ca3af; font-size: 11.5px; margin-left: 6px; }
 td .diff { font-size: 11.5px; margin-left: 6px; }
-td.best { font-weight: 650; }
+td.best { font-weight: 650; } td .n, td .diff { font-weight: 400; }
 tr.head td { font-weight: 600; color: var(--dim); padding-top: 12px; border-bottom: 1px solid var(--line); }
 .dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 6px; }
 figure { margin: 10px 0 18px; } figure img { max-width: 100%; height: auto; display: block; }
@@ -90,14 +90,17 @@ def _figure_row(name: str, columns: Sequence[Mapping[str, Figure]], pairs: Seque
     if not known:
         return ""
     best = (max if ALL_METRICS[name].better == "higher" else min)(known)
+    comparable = len({column[name].n for column in columns}) == 1 and known.count(best) < len(known)
     cells = []
     for position, column in enumerate(columns):
         text = escape(cell(name, column[name]))
         if position and column[name].value is not None:
-            difference, verdict = change(name, pairs[position][0][name], pairs[position][1][name])
-            text += f'<span class="diff {verdict}">{escape(difference)}</span>' if difference else ""
+            before, after = pairs[position][0][name], pairs[position][1][name]
+            difference, verdict = change(name, before, after)
+            shared = f" on {after.n} shared" if difference and after.n != column[name].n else ""
+            text += f'<span class="diff {verdict}">{escape(difference + shared)}</span>' if difference else ""
         text += f'<span class="n">n={column[name].n}</span>'
-        is_best = len(columns) > 1 and values[position] == best and known.count(best) < len(known)
+        is_best = comparable and values[position] == best
         cells.append(f'<td class="best">{text}</td>' if is_best else f"<td>{text}</td>")
     return f"<tr><td>{escape(ALL_METRICS[name].title)}</td>{''.join(cells)}</tr>"
 
@@ -130,11 +133,12 @@ def _card(name: str, before: Figure | None, after: Figure) -> str:
     value, _, rest = cell(name, after).partition(" ")
     unit = rest.partition(" (")[0]
     difference, verdict = change(name, before, after) if before else ("", "same")
-    was = f"baseline {escape(cell(name, before).partition(' (')[0])} · " if before else ""
+    was = f"baseline {escape(cell(name, before).partition(' (')[0])}<br>" if before else ""
     return (
         f'<div class="card"><div class="what">{escape(ALL_METRICS[name].title)}</div>'
         f'<div class="value">{escape(value)} <small>{escape(unit)}</small></div>'
-        f'<div class="was">{was}<b class="{verdict}">{escape(difference)}</b> n={after.n}</div></div>'
+        f'<div class="was">{was}<b class="{verdict}">{escape(difference)}</b> '
+        f'<span class="dim">n={after.n}</span></div></div>'
     )
 
 
@@ -154,7 +158,7 @@ def summary_section(evaluation: Evaluation) -> str:
         title = f"{_dot(position)}{escape(model.name)} against {_dot(0)}{escape(baseline.name)} (baseline)"
         parts.append(f'<h3>{title}</h3><div class="cards">{cards}</div><ul>{sentences}</ul>')
     notes = [*evaluation.notes, *(f"{m.name}: {note}" for m in evaluation.models for note in m.notes)]
-    parts.append("".join(f'<p class="note">{escape(note)}</p>' for note in notes))
+    parts.append("".join(f'<p class="note">{escape(note[:1].upper() + note[1:])}.</p>' for note in notes))
     return "".join(parts) + "</section>"
 
 

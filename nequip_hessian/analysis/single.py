@@ -1,0 +1,151 @@
+"""One model, one geometry: energies, minima, vibrations, and her own calculation beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+
+from nequip_hessian.analysis.accuracy import record_vibrations
+from nequip_hessian.analysis.prediction import atoms_of, check_hessian, evaluate_atoms, masses_of
+from nequip_hessian.analysis.vibrations import Vibrations, match_modes, vibrations
+from nequip_hessian.errors import ConfigError, NoHessianError
+from nequip_hessian.record import LabelledGeometry
+
+Array = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class SingleVibrations:
+    """Vibrations of one geometry with a model.
+
+    Attributes:
+        atoms: the geometry, angstrom; energy: eV; forces: (N, 3), eV/angstrom
+        hessian: (3N, 3N), eV/angstrom^2
+        result: the projected normal modes
+        n_projected: rigid motions taken out: 6, 5 (linear), 3 (periodic, one atom)
+    """
+
+    atoms: Atoms
+    energy: float
+    forces: Array
+    hessian: Array
+    result: Vibrations
+    n_projected: int
+
+    @property
+    def largest_force(self) -> float:
+        """Largest force on an atom, eV/angstrom."""
+        return float(np.max(np.linalg.norm(self.forces, axis=1)))
+
+
+def single_point(calculator: Any, atoms: Atoms) -> tuple[float, Array]:
+    """Energy, eV, and forces (N, 3), eV/angstrom, of one geometry.
+
+    Raises:
+        ConfigError: the model's answer is not finite.
+    """
+    energy, forces = evaluate_atoms(calculator, [atoms])[0]
+    if not (np.isfinite(energy) and np.all(np.isfinite(forces))):
+        raise ConfigError(f"{atoms.get_chemical_formula()}: the model's energy or forces are not finite")
+    return energy, forces
+
+
+def model_vibrations(calculator: Any, atoms: Atoms, masses: str = "standard") -> SingleVibrations:
+    """Normal modes of a geometry with a model; the geometry is taken as it is.
+
+    Args:
+        calculator: ASE calculator with `get_hessian`
+        atoms: angstrom
+        masses: `standard` or `isotopic`; masses set on the atoms are not looked at
+
+    Raises:
+        ConfigError: the model's answer is not finite.
+    """
+    energy, forces = single_point(calculator, atoms)
+    try:
+        hessian = check_hessian(calculator.get_hessian(atoms), len(atoms))
+    except ValueError as exc:
+        raise ConfigError(f"{atoms.get_chemical_formula()}: {exc}") from exc
+    weights = masses_of(atoms.numbers, masses)
+    result = vibrations(hessian, atoms.positions, weights, periodic=bool(np.any(atoms.pbc)))
+    return SingleVibrations(atoms, energy, forces, hessian, result, 3 * len(atoms) - len(result))
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A model's modes beside those of a calculation at the same geometry.
+
+    Attributes:
+        source: the file; label: of the geometry in it
+        reference, model: normal modes of the file's Hessian and of the model's, with the same masses
+        printed: (m,) what the program printed, cm^-1, NaN where it printed none
+        partner, overlap: (m,), model mode of each reference mode and its |overlap|
+    """
+
+    source: str
+    label: str
+    reference: Vibrations
+    model: Vibrations
+    printed: npt.NDArray[np.float64]
+    partner: npt.NDArray[np.intp]
+    overlap: npt.NDArray[np.float64]
+
+
+def _printed(record: LabelledGeometry, count: int) -> npt.NDArray[np.float64]:
+    if record.frequencies is None:
+        return np.full(count, np.nan)
+    values = np.sort(np.asarray(record.frequencies, dtype=np.float64))
+    if len(values) > count:  # translations and rotations are among them: those nearest to zero
+        values = np.sort(values[np.argsort(np.abs(values), kind="stable")[len(values) - count :]])
+    return values if len(values) == count else np.full(count, np.nan)
+
+
+def compare_with_file(calculator: Any, path: str | Path) -> list[Comparison]:
+    """Hold a model against the frequency calculations in an output file, at the file's geometry and masses.
+
+    Args:
+        calculator: ASE calculator with `get_hessian`
+        path: an output of any format of `nequip_hessian.formats`
+
+    Returns:
+        One comparison for each geometry with a Hessian.
+
+    Raises:
+        FormatError, NoHessianError: the file cannot be read or holds no Hessian.
+        ConfigError: the model has not seen an element, or its answer is not finite.
+    """
+    from nequip_hessian.formats import read
+
+    found = []
+    for record in read(path):
+        if record.hessian is None:
+            continue
+        masses = masses_of(record.numbers, "source", record.masses)
+        reference = record_vibrations(record, np.asarray(record.hessian), masses)
+        active = record.active
+        indices = {} if active is None else {"indices": active.tolist()}
+        try:
+            size = len(record) if active is None else len(active)
+            hessian = check_hessian(calculator.get_hessian(atoms_of(record), **indices), size)
+        except ValueError as exc:
+            raise ConfigError(f"{path}: {exc}") from exc
+        model = record_vibrations(record, hessian, masses)
+        label = record.label or record.formula
+        found.append(
+            Comparison(
+                str(path),
+                label,
+                reference,
+                model,
+                _printed(record, len(reference)),
+                *match_modes(reference, model),
+            )
+        )
+    if not found:
+        raise NoHessianError(f"{path}: no Hessian in it to compare with")
+    return found

@@ -1,0 +1,55 @@
+"""`nequip-hessian optimise`: minima on a model's surface."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+_EPILOG = """\
+examples:
+  nequip-hessian optimise model.nequip.zip guess.xyz -o minimum.extxyz
+  nequip-hessian optimise last.ckpt guesses.extxyz -o minima.extxyz --fmax 0.001
+  nequip-hessian optimise last.ckpt guess.xyz --hessian hessian.npy
+
+exit status: 0 all converged; 1 one or more did not (they are written all the same, as far as they came)
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb to the command line."""
+    from nequip_hessian.cli.energy import add_model_arguments
+
+    parser = subparsers.add_parser(
+        "optimise",
+        help="minima on a model's surface",
+        description="Minimise every geometry of a file at fixed cell, BFGS first and FIRE where that does not converge.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model_arguments(parser)
+    parser.add_argument("geometry", metavar="GEOMETRY", help="file with one or more geometries")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the optimised geometries as extended XYZ")
+    parser.add_argument("--fmax", type=float, default=0.005, help="largest force at the end, eV/Å (default: 0.005)")
+    parser.add_argument("--steps", type=int, default=500, help="at most so many steps of each optimiser (default: 500)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Minimise, print the table, write what was asked for."""
+    from nequip_hessian.analysis.geometries import read_geometries
+    from nequip_hessian.analysis.optimisation import relax_all
+    from nequip_hessian.calculator import HessianCalculator
+    from nequip_hessian.report.single import optimisation_table, write_frames, write_hessians
+
+    frames = read_geometries(args.geometry)
+    calculator = HessianCalculator.from_file(args.model, device=args.device)
+    before, outcomes = relax_all(frames, calculator, fmax=args.fmax, steps=args.steps)
+    print(optimisation_table(before, outcomes))
+    if args.output:
+        write_frames(args.output, [o.atoms for o in outcomes], [(o.energy, o.forces) for o in outcomes])
+    if args.hessian:
+        write_hessians(args.hessian, calculator.get_hessians([o.atoms for o in outcomes]))
+    failures = [f"geometry {i}: {o.failure}" for i, o in enumerate(outcomes) if o.failure]
+    for line in failures:
+        print(f"nequip-hessian optimise: {line}", file=sys.stderr)
+    return 1 if failures else 0
