@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "optimise",
         help="minima on a model's surface",
-        description="Minimise every geometry of a file at fixed cell, BFGS first and FIRE where that does not converge.",
+        description="Minimise every geometry of a file at fixed cell: BFGS, then FIRE where that does not converge.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from nequip_hessian.errors import ConfigError
 from nequip_hessian.report.tables import jsonable, write_csv
 from nequip_hessian.units import CM_TO_EV, KCAL_PER_MOL, MDYN_PER_ANGSTROM, WAVENUMBER
 
-Float = npt.NDArray[np.float64]
+Float = npt.NDArray[np.floating[Any]]
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
@@ -52,9 +53,9 @@ def vibration_table(found: SingleVibrations) -> str:
     """Wavenumbers, quanta, reduced masses and force constants of one geometry, and its zero-point energy."""
     result = found.result
     rows = [["mode", "cm⁻¹", "meV", "reduced mass / u", "force constant / mdyn/Å"]]
-    for k, (value, mass, constant) in enumerate(
-        zip(result.wavenumbers, result.reduced_masses(), _force_constants(result.wavenumbers, result.reduced_masses()))
-    ):
+    masses = result.reduced_masses()
+    constants = _force_constants(result.wavenumbers, masses)
+    for k, (value, mass, constant) in enumerate(zip(result.wavenumbers, masses, constants, strict=True)):
         quantum = f"{1000 * abs(value) * CM_TO_EV:.2f}{'i' if value < 0 else ''}"
         rows.append([str(k), format_wavenumber(value), quantum, f"{mass:.4f}", f"{constant:.4f}"])
     zpe = result.zero_point_energy
@@ -146,16 +147,11 @@ def write_vibrations(folder: str | Path, found: SingleVibrations, prefix: str = 
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     result, displacements = found.result, found.result.displacements()
+    masses = result.reduced_masses()
+    columns = zip(result.wavenumbers, masses, _force_constants(result.wavenumbers, masses), strict=True)
     rows = [
-        {"mode": k, "wavenumber_cm": float(value), "reduced_mass_u": float(mass), "force_constant_mdyn_per_angstrom": c}
-        for k, (value, mass, c) in enumerate(
-            zip(
-                result.wavenumbers,
-                result.reduced_masses(),
-                _force_constants(result.wavenumbers, result.reduced_masses()).tolist(),
-                strict=True,
-            )
-        )
+        {"mode": k, "wavenumber_cm": float(value), "reduced_mass_u": float(mass), "force_constant_mdyn_per_A": float(c)}
+        for k, (value, mass, c) in enumerate(columns)
     ]
     table, document = place / f"{prefix}frequencies.csv", place / f"{prefix}frequencies.json"
     write_csv(table, rows)
