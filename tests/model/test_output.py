@@ -1,0 +1,191 @@
+import ase
+import pytest
+import torch
+from allegro.model import AllegroModel as PlainAllegro
+from nequip.data import AtomicDataDict
+from nequip.model import NequIPGNNModel as PlainNequIP
+from nequip.nn import ForceStressOutput
+from small_models import ALLEGRO, NEQUIP, frame, plain, rattled, with_probes
+
+import nequip_hessian.model as ours
+from nequip_hessian.errors import ConfigError
+from nequip_hessian.model import output
+from nequip_hessian.model.builders import add_hessian_output
+from nequip_hessian.model.matrix import hessians
+from nequip_hessian.model.output import HessianOutput
+
+PAIRS = {
+    "nequip": (lambda: ours.NequIPGNNModel(**NEQUIP), lambda: PlainNequIP(**NEQUIP)),
+    "allegro": (lambda: ours.AllegroModel(**ALLEGRO), lambda: PlainAllegro(**ALLEGRO)),
+}
+
+
+@pytest.fixture(params=list(PAIRS))
+def pair(request):
+    return tuple(make() for make in PAIRS[request.param])
+
+
+def batch_of(names, n_probes, keep_cell=False):
+    return AtomicDataDict.batched_from_list(
+        [with_probes(frame(rattled(n, i), keep_cell=keep_cell), n_probes, i) for i, n in enumerate(names)]
+    )
+
+
+def test_weights_and_keys_are_those_of_the_plain_model(pair):
+    mine, theirs = (model.state_dict() for model in pair)
+    assert list(mine) == list(theirs)
+    assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+@pytest.mark.parametrize("keep_cell", [False, True])
+def test_without_probes_it_is_the_plain_model(pair, keep_cell):
+    mine, theirs = pair
+    data = plain(batch_of(["CH3OH", "Al4", "HCN"] if keep_cell else ["CH3OH", "HCN"], 1, keep_cell))
+    first, second = mine(dict(data)), theirs(dict(data))
+    assert "hessian_product" not in first
+    assert torch.equal(first["total_energy"], second["total_energy"])
+    for key in ("forces", "stress", "virial"):
+        torch.testing.assert_close(first[key], second[key], rtol=0, atol=1e-14, equal_nan=True)
+
+
+@pytest.mark.parametrize("names", [["CH3OH", "HCN", "H2O"], ["Al4", "Al4"]])
+def test_products_are_central_differences_of_the_plain_forces(pair, names):
+    mine, theirs = pair
+    data = batch_of(names, 2)
+    probes = data["hessian_probe"].clone()
+    out = mine(dict(data))
+    torch.testing.assert_close(out["total_energy"], theirs(plain(data))["total_energy"], rtol=0, atol=1e-12)
+
+    def forces(shift):
+        return theirs({**plain(data), "pos": data["pos"] + shift})["forces"].detach()
+
+    h = 1e-3
+    for c in range(2):
+        v = probes[:, 3 * c : 3 * c + 3]
+        # fourth-order central differences
+        slope = (8 * (forces(h * v) - forces(-h * v)) - (forces(2 * h * v) - forces(-2 * h * v))) / (12 * h)
+        found = out["hessian_product"][:, 3 * c : 3 * c + 3].detach()
+        torch.testing.assert_close(found, -slope, rtol=0, atol=1e-8 * float(slope.abs().max()) + 1e-11)
+
+
+def test_many_probes_in_chunks_are_one_probe_at_a_time(pair, monkeypatch):
+    mine, _ = pair
+    data = batch_of(["CH3OH", "HCN", "H2O"], 5)
+    together = mine(dict(data))["hessian_product"]
+    monkeypatch.setattr(output, "MAX_EDGES_PER_PASS", 40)
+    chunked = mine(dict(data))["hessian_product"]
+    torch.testing.assert_close(chunked, together, rtol=0, atol=1e-13)
+    for c in range(5):
+        columns = slice(3 * c, 3 * c + 3)
+        alone = mine({**data, "hessian_probe": data["hessian_probe"][:, columns].contiguous()})["hessian_product"]
+        torch.testing.assert_close(together[:, columns], alone, rtol=0, atol=1e-13)
+
+
+def test_zero_probes_give_zero_products_and_finite_gradients(pair):
+    mine, _ = pair
+    data = batch_of(["CH3OH", "HCN"], 3)
+    first = data["batch"] == 0
+    data["hessian_probe"][first] = 0.0
+    out = mine(data)
+    assert (out["hessian_product"][first] == 0).all()
+    (out["hessian_product"] ** 2).sum().backward()
+    gradients = [p.grad for p in mine.parameters() if p.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(g).all() for g in gradients)
+
+
+def test_evaluation_leaves_nothing_behind(pair):
+    mine, _ = pair
+    mine.eval()
+    data = batch_of(["CH3OH", "HCN"], 2)
+    out = mine(data)
+    assert not data["pos"].requires_grad
+    assert data["hessian_probe"].shape[1] == 6
+    assert not any(value.requires_grad for value in out.values())
+    assert not any(module.training for module in mine.modules())
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [ase.Atoms("H"), ase.Atoms("H2", [[0, 0, 0], [0, 0, 0.8]]), ase.Atoms("CO2", [[0, 0, 0], [0, 0, 9], [0, 0, 10.1]])],
+)
+def test_one_atom_two_atoms_and_isolated_ones(pair, atoms):
+    mine, _ = pair
+    out = mine(with_probes(frame(atoms), 3))
+    assert torch.isfinite(out["hessian_product"]).all()
+    (out["hessian_product"] ** 2).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in mine.parameters() if p.grad is not None)
+    (matrix,) = hessians(mine, frame(atoms))
+    assert torch.isfinite(matrix).all()
+
+
+def test_hessian_is_smooth_where_a_neighbour_leaves(pair):
+    mine, _ = pair
+
+    def matrix(distance):
+        (found,) = hessians(mine, frame(ase.Atoms("H2O", [[0, 0, 0], [0.9, 0, 0], [0, 0, distance]])))
+        return found
+
+    jump = (matrix(4.0 + 1e-6) - matrix(4.0 - 1e-6)).abs().max()
+    assert jump < 1e-4 * matrix(4.0 - 1e-6).abs().max()
+
+
+def test_matrix_obeys_the_exact_identities(pair):
+    from nequip_hessian.identities import rotation_fit, translation_residual
+
+    mine, _ = pair
+    atoms = rattled("CH3OH")
+    (matrix,) = hessians(mine, frame(atoms))
+    forces = mine(frame(atoms))["forces"].detach().numpy()
+    assert translation_residual(matrix.numpy()) < 1e-12
+    fit = rotation_fit(matrix.numpy(), atoms.positions, forces)
+    assert fit.scale == pytest.approx(1.0, abs=1e-6)
+    assert fit.residual < 1e-11
+
+
+def test_a_wrong_width_is_an_error_not_a_wrong_number(pair):
+    mine, _ = pair
+    data = frame(rattled("H2O"))
+    with pytest.raises(ValueError, match=r"\(N, 3K\)"):
+        mine({**data, "hessian_probe": torch.zeros(3, 4)})
+    with pytest.raises(ValueError, match="one probe"):
+        mine.model({**data, "hessian_probe": torch.zeros(3, 6)})
+
+
+def test_it_can_be_taken_off_again(pair):
+    mine, _ = pair
+    bare = HessianOutput.detach_HessianOutput(mine)
+    assert type(bare.model) is ForceStressOutput
+    assert list(bare.state_dict()) == list(mine.state_dict())
+
+
+def test_models_without_one_force_module_are_refused():
+    with pytest.raises(ConfigError, match="do_derivatives"):
+        ours.NequIPGNNModel(**NEQUIP, do_derivatives=False)
+    with pytest.raises(ConfigError, match="ForceStressOutput, found Linear"):
+        add_hessian_output(torch.nn.Linear(1, 1))
+    with pytest.raises(ConfigError, match="ModelFromPackage"):
+        ours.HessianModel(model={"_target_": "nequip.model.NequIPGNNModel"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["nequip", "allegro"])
+def test_compiled_equals_eager_in_values_and_gradients(kind):
+    builder, settings = {"nequip": (ours.NequIPGNNModel, NEQUIP), "allegro": (ours.AllegroModel, ALLEGRO)}[kind]
+    eager, compiled = builder(**settings), builder(**settings, compile_mode="compile")
+    traced = []
+    for names, n_probes in ((["CH3OH", "HCN", "H2O"], 1), (["HCN", "CH4"], 4)):
+        results = []
+        for model in (eager, compiled):
+            model.zero_grad()
+            out = model(batch_of(names, n_probes))
+            ((out["hessian_product"] ** 2).sum() + out["total_energy"].sum()).backward()
+            results.append((out, [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+        (out, gradients), (other, others) = results
+        for key in ("total_energy", "forces", "hessian_product"):
+            torch.testing.assert_close(out[key], other[key], rtol=0, atol=1e-11)
+        assert len(gradients) == len(others)
+        for one, two in zip(gradients, others, strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-10)
+        traced.append(len(compiled._compiled_cache[0]))
+    assert traced == [1, 1], "one compiled graph serves any number of probes"
