@@ -5,7 +5,8 @@ Jonsson, J. Chem. Phys. 2000, 113, 9978), climbing image (ibid., 9901), no remov
 translations inside ASE (with linear end points that has given wrong barriers), all moving images evaluated
 in one batch. LBFGS is tried first: a band has no energy function, so it either converges quickly or not at
 all; then FIRE starts again from the guess, without climbing until the band has settled (largest force below
-`SETTLED`). Converged: largest NEB force below `fmax`.
+`SETTLED`). Converged: largest NEB force below `fmax`. A path fails where that is not
+reached, where the band is torn (see `UNEVEN`), has no inner maximum, or a highest image without imaginary mode.
 
 barrier_forward    energy of the highest image minus that of the relaxed reactant, eV; reverse: minus product
 single-point       the same difference of the model's energies at the reference geometries, no NEB
@@ -47,6 +48,9 @@ NEB_TOLERANCE: Final = 0.05
 
 NEB_STEPS: Final = 600
 """Steps of FIRE; LBFGS, tried first, gets a tenth of them."""
+
+UNEVEN: Final = 3.0
+"""Largest gap between neighbouring images over the mean one, above which a band counts as torn."""
 
 SETTLED: Final = 0.5
 """Largest NEB force, eV/angstrom, from which on the highest image climbs in the FIRE run."""
@@ -231,12 +235,30 @@ def _run(
     energies = np.array([image.get_potential_energy() for image in band])
     forces = np.array([image.get_forces() for image in band])
     positions = np.array([image.positions for image in band])
-    top = band[int(np.argmax(energies))]
-    if failure is None and int(np.argmax(energies)) in (0, len(band) - 1):
-        failure = "no maximum between the end points: the model has no barrier here"
+    imaginary = _imaginary(band[int(np.argmax(energies))], calculator)
     return ReactionPath(
-        positions, energies, forces, converged, taken, residual, name, _imaginary(top, calculator), failure
+        positions,
+        energies,
+        forces,
+        converged,
+        taken,
+        residual,
+        name,
+        imaginary,
+        failure or _implausible(positions, energies, imaginary),
     )
+
+
+def _implausible(positions: Array, energies: Array, imaginary: int | None) -> str | None:
+    # small forces alone do not make a path: a band can slide off the ridge and bunch up in both valleys
+    lengths = np.diff(path_length(positions))
+    if np.max(lengths) > UNEVEN * np.mean(lengths):
+        return f"the images bunch up: the largest gap is {np.max(lengths) / np.mean(lengths):.1f} times the mean"
+    if int(np.argmax(energies)) in (0, len(energies) - 1):
+        return "no maximum between the end points: the model has no barrier here"
+    if imaginary == 0:
+        return "the highest image has no imaginary mode: it is no saddle point"
+    return None
 
 
 def _imaginary(atoms: Atoms, calculator: Any) -> int | None:
