@@ -67,7 +67,7 @@ def check_hierarchy(files: Files, own: dict[str, Any], report: ValidationReport)
     """Level 2. Return the metadata of the arrays found, by path."""
     arrays = _collect(files, report)
     for spec in ARRAYS:
-        if spec.required and spec.path not in arrays:
+        if spec.required and spec.path not in arrays and not _spoken_of(spec.path, report):
             report.add("HZ-2.1", spec.path, "the array", "nothing there")
     for together in TOGETHER:
         present = [path for path in together if path in arrays]
@@ -80,6 +80,10 @@ def check_hierarchy(files: Files, own: dict[str, Any], report: ValidationReport)
         _check_sizes(arrays, own, report)
         _check_checksum_names(arrays, own, report)
     return arrays
+
+
+def _spoken_of(path: str, report: ValidationReport) -> bool:
+    return any(message.rule == "HZ-2.8" and message.path == path for message in report.messages)
 
 
 def _collect(files: Files, report: ValidationReport) -> Metadata:

@@ -243,7 +243,7 @@ class ValueChecker:
         group = self._columns.required("geometry/group")
         found = {
             "hessians": int(np.count_nonzero(np.diff(self._columns.required("hessian/offset")))),
-            "groups": int(group.max(initial=-1)) + 1,
+            "groups": len(np.unique(group[group >= 0])),
         }
         for name, value in found.items():
             if self._own["counts"][name] != value:
