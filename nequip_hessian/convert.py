@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from nequip_hessian.identities import restore_identities
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import StoreWriter
 
+_COMMON_ENDINGS: Final = (".log", ".out", ".json", ".xyz", ".gz", ".xz", ".bz2")
 PROJECTIONS: Final = ("none", "asr", "asr+rot")
 
 
@@ -94,6 +96,8 @@ def convert(
     target = Path(output)
     if os.path.lexists(target) and not overwrite:
         raise StoreError(f"{target}: there is something already; choose another name or say --overwrite")
+    if _unfinished(target).exists() and not overwrite:
+        raise StoreError(f"{_unfinished(target)}: left by a conversion that was killed; say --overwrite to start again")
     files = gather(inputs)
     run = _Run(options, common_folder([item.path for item in files]), _Target(target, dtype, overwrite))
     with run.target as store:
@@ -104,6 +108,10 @@ def convert(
     if report is not None or run.target.opened:
         result.write(report if report is not None else target.with_name(target.name + ".report.json"))
     return result
+
+
+def _unfinished(target: Path) -> Path:
+    return target.with_name(target.name + ".unfinished")
 
 
 class _Target:
@@ -127,9 +135,21 @@ class _Target:
 
     def append(self, record: LabelledGeometry) -> None:
         if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = self._stack.enter_context(StoreWriter(self._path, **self._arguments))
+            self._writer = self._open()
         self._writer.append(record)
+
+    def _open(self) -> StoreWriter:
+        unfinished = _unfinished(self._path)
+        mine = not unfinished.exists()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return self._stack.enter_context(StoreWriter(self._path, **self._arguments))
+        except OSError as exc:
+            raise StoreError(f"{self._path}: cannot be written: {exc.strerror or exc}") from exc
+        except BaseException:  # an interrupt before the writer can clean up after itself
+            if mine:
+                shutil.rmtree(unfinished, ignore_errors=True)
+            raise
 
     def finish(self, provenance: dict[str, Any]) -> None:
         if self._writer is not None:
@@ -162,6 +182,8 @@ class _Run:
                 else:
                     self._take_record(item, outcome, index, name)
         except HessianDataError as exc:
+            if isinstance(exc, StoreError) and not self.target.opened:
+                raise  # the store cannot be begun: no fault of this file
             self._refuse(item, exc, name)
 
     def _open(self, item: Input) -> tuple[str, Iterator[LabelledGeometry]]:
@@ -172,8 +194,9 @@ class _Run:
 
     def _refuse(self, item: Input, error: HessianDataError, name: str | None) -> None:
         reason = _reason(error, item.path)
-        # A folder holds many files that no one meant; one of them that looks like no format at all is passed over.
-        status = "ignored" if item.searched and "recognises its content" in reason else "refused"
+        # A folder holds many files that no one meant: a .log or .json of something else is passed over.
+        other = item.searched and item.path.suffix.lower() in _COMMON_ENDINGS and "recognises its content" in reason
+        status = "ignored" if other else "refused"
         self.entries.append(Entry(str(item.path), status, format=name, reason=reason))
 
     def _take_record(self, item: Input, record: LabelledGeometry, index: int, name: str) -> None:

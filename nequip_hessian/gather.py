@@ -104,7 +104,9 @@ def _search(folder: Path) -> list[Path]:
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
-    """Return the deepest folder that contains all files."""
+    """Return the deepest folder that contains all files; the working directory where there are none."""
+    if not paths:
+        return Path.cwd()
     return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
 
 

@@ -114,6 +114,14 @@ def read_source(path: str | Path) -> Source:
     return Source(path, text, len(raw), hashlib.sha256(raw).hexdigest())
 
 
+def require_line_end(source: Source) -> None:
+    """Refuse a file whose last line has no end, of a format where only that shows that its last number is whole."""
+    if not source.text.endswith("\n"):
+        raise source.error(
+            "the last line has no line end: is the file cut? Add an empty line if it is whole", len(source.lines)
+        )
+
+
 def provenance(source: Source, format_name: str, fields: dict[str, tuple[str, float]], **more: Any) -> dict[str, Any]:
     """Describe where a record came from; every conversion is invertible (value = factor * source value).
 

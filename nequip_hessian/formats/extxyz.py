@@ -29,7 +29,7 @@ from ase.io.extxyz import read_extxyz as ase_read_extxyz
 
 from nequip_hessian.curvature import packed_size, unpack
 from nequip_hessian.errors import FormatError
-from nequip_hessian.formats._source import Source, guarded, provenance, read_source, stem
+from nequip_hessian.formats._source import Source, guarded, provenance, read_source, require_line_end, stem
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "extxyz"
@@ -59,6 +59,7 @@ def read_extxyz(path: str | Path) -> Iterator[LabelledGeometry]:
         FormatError: damaged, a frame is cut, or a matrix does not fit its number of atoms.
     """
     source = read_source(path)
+    require_line_end(source)
     for index, (line, text) in enumerate(_frames(source)):
         try:
             atoms = next(iter(ase_read_extxyz(io.StringIO(text), index=0)))

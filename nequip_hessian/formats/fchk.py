@@ -30,6 +30,7 @@ from nequip_hessian.formats._source import (
     numbers,
     provenance,
     read_source,
+    require_line_end,
     stem,
 )
 from nequip_hessian.record import LabelledGeometry
@@ -71,6 +72,8 @@ class _Sections:
                 break
             rows.append(row)
             taken += len(row.split())
+        if index + 1 + len(rows) == len(self.source.lines):
+            require_line_end(self.source)  # the section is the last one of the file: is its last number whole?
         return numbers(" ".join(rows), self.source, line + 1, count, label)
 
     def scalar(self, *labels: str) -> float | None:
@@ -182,4 +185,5 @@ def _route(source: Source, sections: _Sections) -> str:
 
 def _version(source: Source, sections: _Sections) -> str | None:
     text = _text(source, sections, "Gaussian Version")
-    return text or None
+    found = re.search(r"G(\d\d)Rev([A-Z]\.\d+)", text)  # ES64L-G16RevA.03 is what an output calls 16, A.03
+    return " ".join(found.groups()) if found else text or None

@@ -100,8 +100,13 @@ def _frame(source: Source, hessian: re.Match[str]) -> re.Match[str]:
     if hessian.group(1).startswith("Final"):
         analysis = source.text.find("VIBRATIONAL ANALYSIS", hessian.end())
         behind = [frame for frame in frames if hessian.end() < frame.start() < analysis]
-        if behind:
-            return behind[0]
+        if not behind:
+            raise source.error(
+                "expected the geometry and the vibrational analysis behind 'Final Hessian.', found none: the file is "
+                "cut, and the geometry before it is a displaced one",
+                source.line_of(hessian.start()),
+            )
+        return behind[0]
     if not before:
         raise source.error("expected a 'Standard Nuclear Orientation' before the Hessian, found none")
     return before[-1]

@@ -29,6 +29,7 @@ from nequip_hessian.formats._source import (
     numbers,
     provenance,
     read_source,
+    require_line_end,
     stem,
 )
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
@@ -65,6 +66,7 @@ def read_xtb_hessian(path: str | Path) -> Iterator[LabelledGeometry]:
         if "$hessian (projected)" in source.text[:200]:
             raise source.error("cannot read this: looks like a Turbomole hessian, not supported yet")
         raise source.error("expected xtb's `hessian`: the line $hessian, then five numbers a line")
+    require_line_end(source)
     body = source.text.lstrip().partition("\n")[2].split("$", 1)[0]
     values = numbers(body, source, 2, None, "$hessian")
     order = round(len(values) ** 0.5)
@@ -146,6 +148,8 @@ def _record(source: Source, matrix: npt.NDArray[np.float64]) -> LabelledGeometry
         companions.append(spectrum.facts())
     if output is not None:
         companions.append(output.facts())
+    if (folder / "g98.out").is_file():  # the same frequencies again, for viewers that read Gaussian 98
+        companions.append(read_source(folder / "g98.out").facts())
     label = stem(geometry.source.path)
     return LabelledGeometry(
         numbers=geometry.numbers.astype(np.uint8),
@@ -170,18 +174,22 @@ def _record(source: Source, matrix: npt.NDArray[np.float64]) -> LabelledGeometry
 
 
 def _charge(folder: Path, output: Source | None) -> tuple[int | None, int | None]:
-    charge = multiplicity = None
+    """Charge and multiplicity: from `.CHRG` and `.UHF`, else the output, which names the spin only when it was given."""
+    charge = unpaired = None
     if output is not None:
-        net = re.search(r"^ *: *net charge\s+(-?\d+)", output.text, re.M)
         total = re.search(r"total charge\s+(-?\d+\.\d+)", output.text)
-        unpaired = re.search(r"^ *: *unpaired electrons\s+(\d+)", output.text, re.M)
-        charge = int(net.group(1)) if net else (round(float(total.group(1))) if total else None)
-        multiplicity = int(unpaired.group(1)) + 1 if unpaired else None
-    for name in (".CHRG", ".UHF"):
-        if (folder / name).is_file():
-            value = int(read_source(folder / name).text.split()[0])
-            charge, multiplicity = (value, multiplicity) if name == ".CHRG" else (charge, value + 1)
-    return charge, multiplicity
+        charge = round(float(total.group(1))) if total else None
+        electrons = re.search(r"# electrons\s+(\d+)", output.text)
+        given = re.search(r"program call.*--uhf\s+(\d+)", output.text)
+        if given:
+            unpaired = int(given.group(1))
+        elif electrons:
+            unpaired = int(electrons.group(1)) % 2  # xtb's default: as few as there can be
+    if (folder / ".CHRG").is_file():
+        charge = int(read_source(folder / ".CHRG").text.split()[0])
+    if (folder / ".UHF").is_file():
+        unpaired = int(read_source(folder / ".UHF").text.split()[0])
+    return charge, None if unpaired is None else unpaired + 1
 
 
 def _frequencies(source: Source, order: int) -> npt.NDArray[np.float64] | None:

@@ -1,0 +1,146 @@
+"""Real outputs of many programs: each converts to the reference, or is refused in one line that says why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nequip_hessian.checks import check
+from nequip_hessian.cli import main
+from nequip_hessian.formats import format_of, read
+from nequip_hessian.frequencies import match_frequencies
+from nequip_hessian.store import HessianStore
+
+CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
+EXPECTED = json.loads((CASES / "expected.json").read_text()) if (CASES / "expected.json").is_file() else {}
+READ_NOW = {
+    "gaussian-log": "gaussian-log",
+    "fchk": "fchk",
+    "orca-hess": "orca-hess",
+    "qchem-out": "qchem-out",
+    "qcschema-json.xz": "qcschema",
+    "xtb-hessian": "xtb-hessian",
+}
+STALE = "fchk_peroxide_irc"  # its Hessian belongs to an earlier geometry: readable, but refused by `convert`
+# The independent reader took the last geometry before the Hessian, which in a job of differences of
+# gradients is the one with an atom moved by 0.001 angstrom; the file prints the undisplaced one behind it.
+DISPLACED_REFERENCE = ("qc_sn2", "qc_co")
+
+CONVERT = [name for name, case in EXPECTED.items() if case["expect"] == "convert" and case["format"] in READ_NOW]
+REFUSE = [name for name in EXPECTED if name not in CONVERT]
+NO_CASES = [pytest.param("none", marks=pytest.mark.skip(reason=f"the folder of real outputs is not there: {CASES}"))]
+
+pytestmark = pytest.mark.cases
+
+
+@pytest.fixture(scope="module")
+def reference():
+    with np.load(CASES / "reference.npz") as arrays:
+        return dict(arrays)
+
+
+def tolerance(verdict: str) -> tuple[float, float]:
+    """Absolute (cm^-1) and relative tolerance of recomputed frequencies."""
+    if verdict.startswith(("SOUND-const", "REF INCOMPLETE")):
+        return 0.03, 3.5e-5
+    return (0.5, 0.0) if verdict.startswith("FAIR") else (0.03, 0.0)
+
+
+@pytest.mark.parametrize("name", CONVERT or NO_CASES)
+def test_hessian_and_geometry_are_those_of_the_reference(name, reference):
+    case = EXPECTED[name]
+    path = CASES / case["file"]
+    assert format_of(path).name == READ_NOW[case["format"]]
+    (record,) = read(path)
+    assert record.numbers.tolist() == reference[f"{name}__Z"].tolist()
+    wanted = reference[f"{name}__H"]
+    assert np.max(np.abs(record.hessian - wanted)) <= 1e-6 * np.max(np.abs(wanted))
+    allowed = 1.1e-3 if name in DISPLACED_REFERENCE else 1e-6
+    assert np.max(np.abs(record.positions - reference[f"{name}__x"])) < allowed
+    assert record.masses is not None
+    assert record.provenance["source"] == path.name
+    assert record.provenance["size"] == path.stat().st_size
+
+
+@pytest.mark.parametrize("name", CONVERT or NO_CASES)
+def test_frequencies_are_those_printed(name):
+    case = EXPECTED[name]
+    printed = np.array([value for value in case.get("printed_frequencies_cm") or [] if value != 0.0])
+    (record,) = read(CASES / case["file"])
+    if len(printed) == 0:
+        assert record.frequencies is None or name == "gv_Al_atom"
+        return
+    match = match_frequencies(printed, record.hessian, record.positions, record.masses)
+    absolute, relative = tolerance(case["verdict"])
+    assert match.deviation <= absolute + relative * np.max(np.abs(printed))
+    if record.frequencies is not None:  # the reader finds the same list in the file
+        assert len(record.frequencies) == len(printed)
+        assert np.max(np.abs(record.frequencies - np.sort(printed))) < 0.01
+
+
+@pytest.mark.parametrize("name", [name for name in CONVERT if name != STALE] or NO_CASES)
+def test_conversion_of_one_file(name, tmp_path, capsys):
+    case = EXPECTED[name]
+    path = CASES / case["file"]
+    assert main(["convert", str(path), "-o", str(tmp_path / "s.zarr")]) == 0
+    printed = capsys.readouterr()
+    assert "1 taken" in printed.out
+    assert printed.err == ""
+    (record,) = read(path)
+    with_kind, found = check(record)
+    store = HessianStore(tmp_path / "s.zarr")
+    assert len(store) == 1
+    assert np.array_equal(store[0].hessian, record.hessian)
+    assert store[0].kind == with_kind.kind
+    assert found.verdict in ("ok", "undetermined")
+    kinds = {"minimum": 0, "transition_state": 1, "higher_saddle": 2}
+    if "NON-STATIONARY" in case["kind"]:
+        assert with_kind.kind == "other"
+    elif with_kind.kind in kinds:
+        imaginary = {"TS (1 imag)": 1, "2 imag": 2}.get(case["kind"], 0)
+        assert kinds[with_kind.kind] == imaginary
+
+
+@pytest.mark.parametrize("name", REFUSE or NO_CASES)
+def test_refusal_is_one_line_and_writes_nothing(name, tmp_path, capsys):
+    path = CASES / EXPECTED[name]["file"]
+    assert main(["convert", str(path), "-o", str(tmp_path / "s.zarr")]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert str(path) in line
+    reason = line.split(str(path), 1)[1]
+    assert any(word in reason for word in ("no Hessian", "no Cartesian Hessian", "failed", "not supported", "without",
+                                           "NumPy", "did not end"))  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(STALE not in EXPECTED, reason=f"the folder of real outputs is not there: {CASES}")
+def test_stale_hessian_is_refused_by_the_rotational_identity(tmp_path, capsys):
+    path = CASES / EXPECTED[STALE]["file"]
+    assert main(["convert", str(path), "-o", str(tmp_path / "s.zarr")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "does not turn with the geometry" in line
+    assert "belongs to another geometry" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not EXPECTED, reason=f"the folder of real outputs is not there: {CASES}")
+def test_whole_folder_of_cases(tmp_path, capsys):
+    """Everything at once: nothing sound is refused, companions are not reported, exit status 3."""
+    assert main(["convert", str(CASES), "-o", str(tmp_path / "s.zarr"), "--group", "none"]) == 3
+    report = json.loads((tmp_path / "s.zarr.report.json").read_text())
+    status = {}
+    for entry in report["entries"]:
+        status.setdefault(entry["source"], entry["status"])
+    for name in CONVERT:
+        if name != STALE:
+            assert status[str(CASES / EXPECTED[name]["file"])] in ("taken", "duplicate"), name
+    for name in CONVERT:
+        for companion in EXPECTED[name].get("aux") or []:
+            assert status.get(str(CASES / companion), "companion") == "companion", companion
+    assert report["counts"]["taken"] == len(HessianStore(tmp_path / "s.zarr"))
+    assert "table" not in capsys.readouterr().err

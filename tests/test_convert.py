@@ -1,0 +1,449 @@
+"""The conversion as a whole: inputs, refusals by physics, duplicates, groups, projection, exit status."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from molecules import xtb, xtb_hessian
+from scipy.spatial.transform import Rotation
+
+from nequip_hessian.checks import check, kind_of
+from nequip_hessian.cli import main
+from nequip_hessian.convert import convert, projected
+from nequip_hessian.curvature import normal_modes
+from nequip_hessian.errors import ConfigError, FormatError, PhysicsError, StoreError
+from nequip_hessian.formats import read
+from nequip_hessian.formats.extxyz import write_extxyz
+from nequip_hessian.frequencies import match_frequencies
+from nequip_hessian.gather import gather, group_of, role_of
+from nequip_hessian.identities import rotation_fit, translation_residual
+from nequip_hessian.record import LabelledGeometry
+from nequip_hessian.store import HessianStore, validate
+
+sys.path.insert(0, str(Path(__file__).parent / "formats"))
+import emitters
+
+DATA = Path(__file__).parent / "formats" / "data"
+
+
+@pytest.fixture(scope="module")
+def formaldehyde():
+    return emitters.made("H2CO")
+
+
+@pytest.fixture(scope="module")
+def minimum() -> LabelledGeometry:
+    """GFN2-xTB water at its minimum, by Newton steps with the Hessian itself."""
+    atoms: Atoms = molecule("H2O")
+    for _ in range(8):
+        _, forces = xtb(atoms)
+        step = np.linalg.pinv(xtb_hessian(atoms), rcond=1e-3) @ forces.ravel()
+        atoms.positions += step.reshape(-1, 3)
+    energy, forces = xtb(atoms)
+    hessian = xtb_hessian(atoms)
+    return LabelledGeometry(numbers=atoms.numbers, positions=atoms.positions, energy=energy, forces=forces,
+                            hessian=hessian, label="water")  # fmt: skip
+
+
+def run(*arguments: object) -> int:
+    return main(["convert", *(str(a) for a in arguments)])
+
+
+# -- inputs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tree(tmp_path, formaldehyde):
+    """calculations/{a/ts.fchk, a/reactant.fchk, b/deep/x.log, notes.txt, other.json}"""
+    root = tmp_path / "calculations"
+    emitters.write(root / "a" / "ts.fchk", emitters.fchk(formaldehyde))
+    emitters.write(root / "a" / "reactant.fchk", emitters.fchk(emitters.made("H2CO", seed=3)))
+    emitters.write(root / "b" / "deep" / "x.log", emitters.gaussian_log(emitters.made("H2O")))
+    (root / "notes.txt").write_text("nothing")
+    (root / "other.json").write_text('{"a": 1}')
+    return root
+
+
+def test_folder_glob_list_and_file_name_the_same_files(tree, tmp_path, monkeypatch):
+    wanted = [tree / "a" / "reactant.fchk", tree / "a" / "ts.fchk", tree / "b" / "deep" / "x.log"]
+    (tmp_path / "list.txt").write_text("# my jobs\ncalculations/a/*.fchk\n\ncalculations/b/deep/x.log  # this one\n")
+    for inputs in ([str(tree / "a"), tree / "b"], [f"{tree}/*/*.fchk", f"{tree}/**/*.log"], [f"@{tmp_path}/list.txt"]):
+        assert [item.path.resolve() for item in gather(inputs)] == wanted
+    assert [item.path for item in gather([tree / "a" / "ts.fchk", tree / "a"])] == [wanted[1], wanted[0]]
+
+
+def test_inputs_that_lead_nowhere(tmp_path):
+    with pytest.raises(ConfigError, match="at least one"):
+        gather([])
+    with pytest.raises(FormatError, match="no file matches"):
+        gather([f"{tmp_path}/*.fchk"])
+    with pytest.raises(FormatError, match="list cannot be read"):
+        gather([f"@{tmp_path}/absent"])
+
+
+def test_folder_is_converted_with_groups_roles_and_report(tree, tmp_path, capsys):
+    assert run(tree, "-o", tmp_path / "s.zarr") == 0
+    out = capsys.readouterr().out
+    assert "3 taken, 1 ignored" in out
+    store = HessianStore(tmp_path / "s.zarr")
+    assert {store.group_label(int(g)) for g in store.group} == {"a", "b/deep"}
+    (reaction,) = store.reactions()
+    assert reaction.label == "a"
+    assert store[reaction.transition_state].label == "ts"
+    assert store[reaction.reactant].label == "reactant"
+    report = json.loads((tmp_path / "s.zarr.report.json").read_text())
+    assert report["counts"]["taken"] == 3
+    taken = [entry for entry in report["entries"] if entry["status"] == "taken"]
+    assert [entry["geometry"] for entry in taken] == [0, 1, 2]
+    assert all(entry["checks"]["verdict"] == "ok" for entry in taken)
+    assert all(abs(entry["checks"]["scale"] - 1) < 0.01 for entry in taken)
+    assert validate(tmp_path / "s.zarr").valid
+
+
+def test_one_bad_file_never_stops_the_others(tree, tmp_path, capsys):
+    (tree / "a" / "bad.fchk").write_text("nonsense\n")
+    damaged = emitters.fchk(emitters.made("H2CO", seed=4))
+    (tree / "a" / "cut.fchk").write_text(damaged[: len(damaged) // 2])
+    assert run(tree, tree / "absent.log", "-o", tmp_path / "s.zarr") == 3
+    captured = capsys.readouterr()
+    assert "3 taken, 3 refused" in captured.out
+    for name in ("bad.fchk", "cut.fchk", "absent.log"):
+        assert any(name in line for line in captured.err.splitlines())
+    assert len(HessianStore(tmp_path / "s.zarr")) == 3
+
+
+def test_nothing_taken_writes_nothing(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    assert run(tmp_path / "in", "-o", tmp_path / "s.zarr") == 1
+    assert "nothing written" in capsys.readouterr().err
+    (tmp_path / "in" / "a.log").write_text("hello\n")
+    assert run(tmp_path / "in" / "a.log", "-o", tmp_path / "new" / "s.zarr") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
+
+
+def test_existing_store_is_kept_unless_told(tree, tmp_path, capsys):
+    target = tmp_path / "s.zarr"
+    assert run(tree / "b", "-o", target) == 0
+    assert run(tree / "a", "-o", target) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert len(HessianStore(target)) == 1
+    assert run(tree / "a", "-o", target, "--overwrite") == 0
+    assert len(HessianStore(target)) == 2
+    with pytest.raises(FormatError, match="Hessian store already"):
+        gather([target])
+
+
+def test_store_that_cannot_be_begun_is_no_fault_of_the_files(tree, tmp_path, capsys):
+    (tmp_path / "s.zarr.unfinished").mkdir()
+    assert run(tree, "-o", tmp_path / "s.zarr") == 1
+    assert "left by a conversion that was killed" in capsys.readouterr().err
+    (tmp_path / "file").write_text("x")
+    assert run(tree, "-o", tmp_path / "file" / "s.zarr") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written" in line
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    assert run(tree, "-o", tmp_path / "mine", "--overwrite") == 1
+    assert "no Hessian store" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+
+
+def test_overwrite_with_nothing_to_write_keeps_the_old_store(tree, tmp_path):
+    target = tmp_path / "s.zarr"
+    assert run(tree / "b", "-o", target) == 0
+    (tree / "a" / "bad.fchk").write_text("nonsense\n")
+    assert run(tree / "a" / "bad.fchk", "-o", target, "--overwrite") == 1
+    assert len(HessianStore(target)) == 1
+
+
+def test_library_call_refuses_unknown_options(tree, tmp_path):
+    for wrong in ({"project": "all"}, {"group": "moon"}, {"dtype": "float16"}, {"format": "gaussian"}):
+        with pytest.raises(ConfigError, match="expected one of"):
+            convert([tree], tmp_path / "s.zarr", **wrong)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="something already"):
+        convert([tree], tmp_path / "file")
+
+
+def test_float32_is_explicit(tree, tmp_path):
+    assert run(tree, "-o", tmp_path / "s.zarr", "--dtype", "float32", "--report", tmp_path / "r" / "own.json") == 0
+    assert HessianStore(tmp_path / "s.zarr").packed(0).dtype == np.float32
+    assert json.loads((tmp_path / "r" / "own.json").read_text())["options"]["dtype"] == "float32"
+    assert not (tmp_path / "s.zarr.report.json").exists()
+
+
+def test_interrupt_leaves_nothing(tmp_path, formaldehyde):
+    root = tmp_path / "in"
+    for i in range(400):
+        emitters.write(root / f"{i}.fchk", emitters.fchk(formaldehyde.replace(positions=formaldehyde.positions + 0.0)))
+    command = [sys.executable, "-m", "nequip_hessian", "convert", str(root), "-o", str(tmp_path / "s.zarr")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("s.zarr*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
+
+
+# -- physics --------------------------------------------------------------------------------
+
+
+def written(tmp_path: Path, record: LabelledGeometry) -> Path:
+    write_extxyz(tmp_path / "a.xyz", [record])
+    return tmp_path / "a.xyz"
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [
+        (lambda r: r.replace(forces=-r.forces), "sign"),
+        (lambda r: r.replace(hessian=r.hessian / 97.1736), "unit"),
+        (lambda r: r.replace(forces=r.forces / 27.2114), "unit"),
+        (lambda r: r.replace(positions=r.positions @ Rotation.from_euler("x", 40, degrees=True).as_matrix().T,
+                             forces=r.forces @ Rotation.from_euler("x", 40, degrees=True).as_matrix().T), "frame"),
+        (lambda r: r.replace(positions=r.positions[[1, 0, 2, 3]]), "order"),
+    ],
+)  # fmt: skip
+def test_faults_are_refused_by_name(tmp_path, capsys, formaldehyde, fault, verdict):
+    wrong = fault(formaldehyde.replace(frequencies=None))
+    assert run(written(tmp_path, wrong), "-o", tmp_path / "s.zarr") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(rf"a\.xyz: {verdict}: ", line), line
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_mass_weighted_matrix_is_refused(formaldehyde):
+    root = np.sqrt(np.repeat(formaldehyde.masses, 3))
+    with pytest.raises(PhysicsError):
+        check(formaldehyde.replace(hessian=formaldehyde.hessian / np.outer(root, root), frequencies=None))
+
+
+def test_partial_hessian_that_looks_complete_is_refused(formaldehyde):
+    hessian = np.array(formaldehyde.hessian)
+    hessian[:6], hessian[:, :6] = 0.0, 0.0
+    with pytest.raises(PhysicsError, match="rows of 2 of 4 atoms are zero"):
+        check(formaldehyde.replace(hessian=hessian, frequencies=None))
+
+
+def test_asymmetric_matrix_is_refused(formaldehyde):
+    hessian = np.array(formaldehyde.hessian)
+    hessian[0, 5] += 20.0
+    with pytest.raises(PhysicsError, match="not symmetric"):
+        check(formaldehyde.replace(hessian=hessian, frequencies=None))
+
+
+def test_frequencies_of_another_calculation_are_refused(formaldehyde):
+    with pytest.raises(PhysicsError, match=r"disagree with the printed ones by \d+\.\d cm"):
+        check(formaldehyde.replace(frequencies=formaldehyde.frequencies * 1.02))
+
+
+def test_both_mass_conventions_are_tried_where_the_file_names_none(formaldehyde):
+    averaged = emitters.made("H2CO", average=True)
+    mixed = averaged.replace(masses=formaldehyde.masses)
+    record, found = check(mixed)
+    assert np.allclose(record.masses, averaged.masses) or found.frequency_deviation < 2.0
+
+
+def test_frequencies_of_programs_that_do_not_project(formaldehyde):
+    unprojected = normal_modes(formaldehyde.hessian, formaldehyde.positions, formaldehyde.masses, project=False)[0]
+    projected_ones = formaldehyde.frequencies
+    assert np.max(np.abs(np.sort(unprojected)[-6:] - projected_ones)) > 0.05  # not a stationary point: they differ
+    arguments = (formaldehyde.hessian, formaldehyde.positions, formaldehyde.masses)
+    for printed in (unprojected, np.sort(unprojected)[-6:], projected_ones):
+        assert match_frequencies(printed, *arguments).deviation < 1e-6
+    assert match_frequencies(np.delete(projected_ones, 2), *arguments).missing == 1
+    assert match_frequencies(np.delete(projected_ones, 2), *arguments).deviation < 1e-6
+    assert match_frequencies(np.arange(20.0), *arguments).deviation == np.inf
+
+
+def test_kinds(minimum, formaldehyde):
+    assert check(minimum)[0].kind == "minimum"
+    assert check(minimum.replace(forces=None))[0].kind == "minimum"
+    assert check(formaldehyde)[0].kind == "other"
+    assert check(formaldehyde.replace(forces=None))[0].kind == "other"  # the Hessian itself implies the forces
+    ammonia = next(read(DATA / "xtb_planar_ammonia" / "hessian"))
+    record, found = check(ammonia)
+    assert kind_of(record, found) == "transition_state"
+    assert any("no imaginary mode" in text for text in check(minimum.replace(role="transition_state"))[1].warnings)
+    assert any(
+        "called transition_state" in text for text in check(minimum.replace(kind="transition_state"))[1].warnings
+    )
+
+
+def test_unit_error_without_forces_is_a_warning(minimum):
+    _, found = check(minimum.replace(hessian=minimum.hessian / 97.1736, forces=None))
+    assert found.verdict == "undetermined"
+    assert any("unit of the Hessian" in text for text in found.warnings)
+
+
+def test_partial_and_periodic_hessians_have_fewer_checks(formaldehyde):
+    part = formaldehyde.replace(hessian=formaldehyde.hessian[:6, :6], active=[0, 1], frequencies=None)
+    assert check(part)[1].verdict == "not applicable"
+    assert check(part)[1].translation is None
+    crystal = formaldehyde.replace(cell=np.eye(3) * 20, pbc=True, frequencies=None)
+    found = check(crystal)[1]
+    assert found.verdict == "not applicable"
+    assert found.translation < 1e-3
+
+
+# -- projection -----------------------------------------------------------------------------
+
+
+def noisy(record: LabelledGeometry, size: float) -> LabelledGeometry:
+    noise = np.random.default_rng(0).normal(0, size, record.hessian.shape)
+    return record.replace(hessian=record.hessian + noise + noise.T, frequencies=None)
+
+
+@pytest.mark.parametrize("project", ["none", "asr", "asr+rot"])
+def test_projection(tmp_path, formaldehyde, project):
+    record = noisy(formaldehyde, 0.05)
+    assert any("--project" in text for text in check(record)[1].warnings)
+    assert run(written(tmp_path, record), "-o", tmp_path / "s.zarr", "--project", project) == 0
+    stored = HessianStore(tmp_path / "s.zarr")[0]
+    rotation = rotation_fit(stored.hessian, stored.positions, stored.forces).residual
+    if project == "none":
+        assert np.array_equal(stored.hessian, record.hessian)
+        return
+    assert translation_residual(stored.hessian) < 1e-10
+    assert (rotation < 1e-6) == (project == "asr+rot")
+    # Restoring what holds exactly brings the noisy Hessian nearer to the one without noise.
+    assert np.linalg.norm(stored.hessian - formaldehyde.hessian) < np.linalg.norm(record.hessian - formaldehyde.hessian)
+
+
+def test_projection_of_rotations_needs_forces_off_a_stationary_point(formaldehyde, minimum):
+    record, _ = check(formaldehyde.replace(forces=None))
+    with pytest.raises(PhysicsError, match="use --project asr"):
+        projected(record, "asr+rot")
+    mended, notes = projected(check(minimum.replace(forces=None))[0], "asr+rot")
+    assert "changed the Hessian" in notes[0]
+    assert rotation_fit(mended.hessian, mended.positions, 0 * mended.positions).residual < 1e-9
+
+
+# -- duplicates, groups, companions ---------------------------------------------------------
+
+
+def test_log_and_fchk_of_one_job_are_taken_once(tmp_path, capsys, formaldehyde):
+    turn = Rotation.from_euler("zyx", [70, 20, 110], degrees=True).as_matrix()
+    block = np.kron(np.eye(4), turn)
+    turned = formaldehyde.replace(
+        positions=formaldehyde.positions @ turn.T,
+        forces=formaldehyde.forces @ turn.T,
+        hessian=block @ formaldehyde.hessian @ block.T,
+    )
+    emitters.write(tmp_path / "a.fchk", emitters.fchk(turned))
+    emitters.write(tmp_path / "a.log", emitters.gaussian_log(formaldehyde))
+    assert run(tmp_path / "a.fchk", tmp_path / "a.log", "-o", tmp_path / "s.zarr") == 0
+    out = capsys.readouterr().out
+    assert "1 taken, 1 duplicate" in out
+    assert "same geometry and Hessian as" in out
+
+
+def test_mirror_images_are_two_geometries(tmp_path):
+    chiral = emitters.made("H2O2", rattle=0.1).replace(frequencies=None)
+    flip = np.diag([1.0, 1.0, -1.0])
+    block = np.kron(np.eye(4), flip)
+    mirrored = chiral.replace(
+        positions=chiral.positions @ flip, forces=chiral.forces @ flip, hessian=block @ chiral.hessian @ block
+    )
+    write_extxyz(
+        tmp_path / "a.xyz", [chiral.replace(label="1"), mirrored.replace(label="2"), chiral.replace(label="3")]
+    )
+    report = convert([tmp_path / "a.xyz"], tmp_path / "s.zarr")
+    assert [entry.status for entry in report.entries] == ["taken", "taken", "duplicate"]
+
+
+def test_one_reactant_of_two_reactions_stays_in_both(tmp_path, formaldehyde):
+    records = [formaldehyde.replace(role="reactant", group=name, label=name) for name in ("r1", "r2")]
+    write_extxyz(tmp_path / "a.xyz", records)
+    assert convert([tmp_path / "a.xyz"], tmp_path / "s.zarr").counts["taken"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "rest"),
+    [
+        ("rxn12_ts", "transition_state", "rxn12"),
+        ("TS-rxn12", "transition_state", "rxn12"),
+        ("reactant", "reactant", ""),
+        ("h2co.product", "product", "h2co"),
+        ("a_transition_state", "transition_state", "a"),
+        ("correct_ts_mode", None, "correct_ts_mode"),
+        ("atsb", None, "atsb"),
+        ("production", None, "production"),
+    ],
+)
+def test_role_words(name, role, rest):
+    assert role_of(name) == (role, rest)
+
+
+def test_group_rules(tmp_path):
+    flat, deep = tmp_path / "x.log", tmp_path / "rxn" / "ts.log"
+    assert group_of(flat, "x", tmp_path, "auto", "CH4") == ("x", None)
+    assert group_of(flat, "x_ts", tmp_path, "auto", "CH4") == ("x", "transition_state")
+    assert group_of(deep, "ts", tmp_path, "auto", "CH4") == ("rxn", "transition_state")
+    assert group_of(deep, "ts", tmp_path, "file", "CH4") == ("rxn/ts", None)
+    assert group_of(deep, "ts", tmp_path, "formula", "CH4") == ("CH4", None)
+    assert group_of(deep, "ts", tmp_path, "none", "CH4") == (None, None)
+    assert group_of(flat, "x", tmp_path, "folder", "CH4") == (tmp_path.name, None)
+
+
+def test_role_of_other_atoms_is_left_out(tmp_path, capsys, formaldehyde):
+    emitters.write(tmp_path / "r" / "reactant.fchk", emitters.fchk(formaldehyde))
+    emitters.write(tmp_path / "r" / "ts.fchk", emitters.fchk(emitters.made("H2O")))
+    assert run(tmp_path / "r", "-o", tmp_path / "s.zarr") == 0
+    assert "role transition_state left out" in capsys.readouterr().out
+    store = HessianStore(tmp_path / "s.zarr")
+    assert [store[i].role for i in range(2)] == ["reactant", None]
+
+
+def test_companions_are_not_refused(tmp_path, capsys):
+    averaged = emitters.made(average=True)
+    emitters.write(tmp_path / "orca" / "a.hess", emitters.orca_hess(averaged))
+    emitters.write(tmp_path / "orca" / "a.out", emitters.orca_out(averaged))
+    shutil.copytree(DATA / "xtb_planar_ammonia", tmp_path / "xtb")
+    assert run(tmp_path / "orca", tmp_path / "xtb", "-o", tmp_path / "s.zarr") == 0
+    out, err = capsys.readouterr()
+    assert "2 taken" in out
+    assert err == ""
+    store = HessianStore(tmp_path / "s.zarr")
+    assert np.allclose(store[0].forces, averaged.forces, atol=1e-6)
+    sources = store.attributes["provenance"][0]["sources"]
+    assert {"a.hess", "a.out", "hessian", "nh3.xyz", "vibspectrum", "xtb.out"} <= {source["name"] for source in sources}
+    assert all(len(source["sha256"]) == 64 for source in sources)
+
+
+def test_geometries_without_hessian_on_request(tmp_path, capsys, formaldehyde):
+    records = [
+        formaldehyde,
+        formaldehyde.replace(hessian=None, frequencies=None, positions=formaldehyde.positions * 1.1),
+    ]
+    write_extxyz(tmp_path / "a.xyz", records)
+    assert run(tmp_path / "a.xyz", "-o", tmp_path / "s.zarr") == 3
+    assert "[1]: no Hessian in this geometry; --without-hessian" in capsys.readouterr().err
+    assert run(tmp_path / "a.xyz", "-o", tmp_path / "s.zarr", "--overwrite", "--without-hessian") == 0
+    store = HessianStore(tmp_path / "s.zarr")
+    assert store.has_hessian.tolist() == [True, False]
+    assert np.allclose(store[1].forces, formaldehyde.forces)
+
+
+def test_units_of_the_provenance_are_invertible(tmp_path, formaldehyde):
+    path = emitters.write(tmp_path / "a.fchk", emitters.fchk(formaldehyde))
+    convert([path], tmp_path / "s.zarr")
+    store = HessianStore(tmp_path / "s.zarr")
+    (conversion,) = store.attributes["provenance"][0]["conversions"]
+    factor = conversion["fields"]["hessian"]["factor"]
+    printed = [float(v) for v in path.read_text().split("Cartesian Force Constants")[1].split("Number")[0].split()[3:]]
+    assert np.allclose(store.packed(0) / factor, printed, rtol=1e-14)
