@@ -273,6 +273,10 @@ class HessianStore:
 
     # -- arrays, names as on disk ------------------------------------------------------------
 
+    def array(self, path: str) -> AnyArray | None:
+        """Return a whole array by its path in the layout, e.g. `dipole/offset`; `None` where it is missing."""
+        return self._columns.whole(path)
+
     @property
     def atom_offset(self) -> npt.NDArray[np.int64]:
         """(G+1,) int64."""

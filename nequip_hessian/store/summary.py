@@ -1,0 +1,157 @@
+"""What is in a store, in numbers: the facts behind `nequip-hessian info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nequip_hessian.record import KINDS, ROLES
+from nequip_hessian.store.layout import UNKNOWN_CHARGE
+from nequip_hessian.store.reactions import Reaction
+from nequip_hessian.store.reader import HessianStore
+
+Histogram = list[tuple[str, int]]
+
+
+def summarise(path: str | Path) -> dict[str, Any]:
+    """Summarise a store; reads the small arrays, no Hessian.
+
+    Args:
+        path: store directory or zip file
+
+    Returns:
+        JSON-able: `path`, `version`, `title`, `license`, `counts`, `bytes`, `elements` (symbol -> atoms),
+        `atoms_per_geometry`, `charges`, `levels_of_theory` (with the number of geometries), `kinds`, `roles`,
+        `labels` (label -> geometries that have it), `splits`, `reactions` (energies in eV relative to the
+        reactant).
+
+    Raises:
+        StoreError: no readable store.
+    """
+    from ase.data import chemical_symbols
+
+    store = HessianStore(path)
+    numbers, per_element = np.unique(store.number, return_counts=True)
+    sizes, per_size = np.unique(np.diff(store.atom_offset), return_counts=True)
+    levels = [
+        {**level.as_dict(), "geometries": int(np.count_nonzero(store.level == index))}
+        for index, level in enumerate(store.levels)
+    ]
+    attributes = store.attributes
+    return {
+        "path": str(path),
+        **{key: attributes.get(key) for key in ("version", "id", "title", "license", "doi", "counts")},
+        "bytes": _bytes(Path(path)),
+        "hessian_dtype": str(store.packed(0).dtype.name),
+        "elements": {
+            chemical_symbols[n]: int(count) for n, count in zip(numbers.tolist(), per_element.tolist(), strict=True)
+        },
+        "atoms_per_geometry": {str(n): int(count) for n, count in zip(sizes, per_size, strict=True)},
+        "periodic": int(np.count_nonzero(store.pbc.any(axis=1))),
+        "charges": _charges(store),
+        "levels_of_theory": levels,
+        "kinds": _codes(store.kind, KINDS),
+        "roles": _codes(store.role, ROLES),
+        "labels": _labels(store),
+        "splits": {scheme: _split(store, scheme) for scheme in store.split_schemes},
+        "reactions": [_energies(store, reaction) for reaction in store.reactions()],
+    }
+
+
+def _bytes(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _codes(values: npt.NDArray[np.int8], names: tuple[str, ...]) -> dict[str, int]:
+    found = {name: int(np.count_nonzero(values == code)) for code, name in enumerate(names)}
+    found["none"] = int(np.count_nonzero(values < 0))
+    return {name: count for name, count in found.items() if count}
+
+
+def _charges(store: HessianStore) -> dict[str, int]:
+    if store.charge is None:
+        return {"unknown": len(store)}
+    values, counts = np.unique(store.charge, return_counts=True)
+    pairs = zip(values.tolist(), counts.tolist(), strict=True)
+    return {
+        "unknown" if value == UNKNOWN_CHARGE else f"{value:+d}" if value else "0": int(count) for value, count in pairs
+    }
+
+
+def _labels(store: HessianStore) -> dict[str, int]:
+    starts = store.atom_offset[:-1]
+    forces = np.logical_and.reduceat(~np.isnan(store.force).any(axis=1), starts)
+    found = {
+        "energy": int(np.count_nonzero(~np.isnan(store.energy))),
+        "forces": int(np.count_nonzero(forces)),
+        "hessian": int(np.count_nonzero(store.has_hessian)),
+    }
+    for name, offset in (
+        ("partial hessian", "hessian/active_offset"),
+        ("hessian products", "product/row_offset"),
+        ("dipole derivatives", "dipole/offset"),
+        ("printed frequencies", "frequency/offset"),
+        ("name", "geometry/label_offset"),
+    ):
+        values = store.array(offset)
+        found[name] = 0 if values is None else int(np.count_nonzero(np.diff(values)))
+    return found
+
+
+def _split(store: HessianStore, scheme: str) -> dict[str, int]:
+    codes, parts = store.split(scheme)
+    found = {part: int(np.count_nonzero(codes == code)) for code, part in enumerate(parts)}
+    unused = int(np.count_nonzero(codes < 0))
+    return {**found, "unused": unused} if unused else found
+
+
+def _energies(store: HessianStore, reaction: Reaction) -> dict[str, Any]:
+    start = None if reaction.reactant is None else float(store.energy[reaction.reactant])
+
+    def relative(geometry: int | None) -> float | None:
+        if geometry is None or start is None:
+            return None
+        value = float(store.energy[geometry]) - start
+        return None if np.isnan(value) else value
+
+    return {
+        "group": reaction.group,
+        "label": reaction.label,
+        "reactant": reaction.reactant,
+        "transition_state": reaction.transition_state,
+        "product": reaction.product,
+        "path_points": len(reaction.path),
+        "barrier": relative(reaction.transition_state),
+        "reaction_energy": relative(reaction.product),
+    }
+
+
+def histogram(values: npt.ArrayLike, unit: str = "", bins: int = 10) -> Histogram:
+    """Count values in bins of round edges; integers with few distinct values get a bin each.
+
+    Args:
+        values: (n,) numbers; NaN are left out
+        unit: written behind the edges
+        bins: at most so many bins
+
+    Returns:
+        (label, count) pairs in ascending order.
+    """
+    array = np.asarray(values)
+    array = array[~np.isnan(array)] if array.dtype.kind == "f" else array
+    if len(array) == 0:
+        return []
+    distinct, counts = np.unique(array, return_counts=True)
+    if array.dtype.kind in "iu" and len(distinct) <= bins:
+        return [(f"{value}{unit}", int(count)) for value, count in zip(distinct, counts, strict=True)]
+    if len(distinct) == 1:
+        return [(f"{distinct[0]:.4g}{unit}", int(counts[0]))]
+    counts, edges = np.histogram(array, bins=bins)
+    return [
+        (f"{low:.4g} to {high:.4g}{unit}", int(count))
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
