@@ -178,14 +178,18 @@ def _check_frequencies(
         return record, found
     masses = isotopic_masses(record.numbers) if record.masses is None else record.masses
     match = _match(record, hessian, masses)
-    if not _agrees(match) and not str(record.provenance.get("masses_from", "")).startswith("file"):
+    if match.deviation > FREQUENCY_WARNING and not str(record.provenance.get("masses_from", "")).startswith("file"):
         for name, other in (("average", average_masses), ("isotopic", isotopic_masses)):
             again = _match(record, hessian, other(record.numbers))
-            if _agrees(again):
+            if again.deviation < match.deviation / 2:
                 record = record.replace(masses=other(record.numbers))
                 found = _warn(found, f"printed frequencies follow from {name} masses, which were taken")
                 match = again
-                break
+    if not np.isfinite(match.deviation):
+        raise PhysicsError(
+            f"{len(record.frequencies)} frequencies are printed, which does not fit {len(record)} atoms: a job with "
+            "frozen atoms, or a list that is cut; only complete vibrational analyses are taken"
+        )
     if not _agrees(match):
         raise PhysicsError(
             f"the frequencies that follow from the Hessian disagree with the printed ones by {match.deviation:.1f} "

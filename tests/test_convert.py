@@ -24,6 +24,7 @@ from nequip_hessian.convert import convert, projected
 from nequip_hessian.curvature import normal_modes
 from nequip_hessian.errors import ConfigError, FormatError, PhysicsError, StoreError
 from nequip_hessian.formats import read
+from nequip_hessian.formats._atoms import isotopic_masses
 from nequip_hessian.formats.extxyz import write_extxyz
 from nequip_hessian.frequencies import match_frequencies
 from nequip_hessian.gather import gather, group_of, role_of
@@ -251,11 +252,22 @@ def test_frequencies_of_another_calculation_are_refused(formaldehyde):
         check(formaldehyde.replace(frequencies=formaldehyde.frequencies * 1.02))
 
 
-def test_both_mass_conventions_are_tried_where_the_file_names_none(formaldehyde):
-    averaged = emitters.made("H2CO", average=True)
-    mixed = averaged.replace(masses=formaldehyde.masses)
+def test_frequencies_of_some_atoms_only_are_refused():
+    record = emitters.made("CH3OH")
+    with pytest.raises(PhysicsError, match="6 frequencies are printed, which does not fit 6 atoms"):
+        check(record.replace(frequencies=record.frequencies[-6:]))
+
+
+def test_both_mass_conventions_are_tried_where_the_file_names_none():
+    averaged = emitters.made("CH3Cl", average=True)  # 35.45 u against 34.97 u
+    mixed = averaged.replace(masses=isotopic_masses(averaged.numbers))
     record, found = check(mixed)
-    assert np.allclose(record.masses, averaged.masses) or found.frequency_deviation < 2.0
+    assert np.allclose(record.masses, averaged.masses)
+    assert any("average masses" in text for text in found.warnings)
+    assert found.frequency_deviation < 1e-6
+    record, found = check(mixed.replace(provenance={"masses_from": "file"}))
+    assert np.array_equal(record.masses, mixed.masses)
+    assert any("differ from the printed ones" in text for text in found.warnings)
 
 
 def test_frequencies_of_programs_that_do_not_project(formaldehyde):

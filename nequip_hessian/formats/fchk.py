@@ -43,7 +43,7 @@ _HEADER = re.compile(r"^(\S.{39})   ([IRCLH])(?:   N=\s*(\d+)|\s+(\S+))\s*$")
 
 def sniff(text: str) -> bool:
     """Say whether the beginning of a file looks like a formatted checkpoint."""
-    return any(_HEADER.match(line) for line in text.split("\n")[2:12])
+    return any(_HEADER.match(line) for line in text[:4000].split("\n")[2:12])
 
 
 class _Sections:
