@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import os
 import sys
 
 from nequip_hessian import __version__
@@ -41,13 +42,18 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     module = importlib.import_module(f"nequip_hessian.cli.{args.verb}")
     try:
-        return int(module.run(args))
+        status = int(module.run(args))
+        sys.stdout.flush()
     except HessianDataError as exc:
         print(f"nequip-hessian {args.verb}: error: {exc}", file=sys.stderr)
         return 1
     except FileNotFoundError as exc:
         print(f"nequip-hessian {args.verb}: error: no such file: {exc.filename}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of a pipe has seen enough, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print(f"nequip-hessian {args.verb}: interrupted", file=sys.stderr)
         return 130
+    return status
