@@ -8,14 +8,14 @@ from jsonschema.exceptions import ValidationError
 
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store.files import Files, open_files, read_metadata
-from nequip_hessian.store.layout import ARRAYS, EXTRA_GROUP, NAME, RAGGED, SPLIT_PREFIX, UUID, VERSION, spec_of
+from nequip_hessian.store.layout import ARRAYS, BY_PATH, EXTRA_GROUP, NAME, RAGGED, SPLIT_PREFIX, UUID, VERSION, spec_of
 from nequip_hessian.store.report import ValidationReport
 from nequip_hessian.store.schema import brief, complaints, place
 
 Metadata = dict[str, dict[str, Any]]
 
 _PHONON = ("phonon/supercell_matrix", "phonon/primitive_matrix")
-TOGETHER = (*((offset, *data) for offset, data in RAGGED.items() if offset.count("atom_offset") == 0), _PHONON)
+TOGETHER = (*((offset, *data) for offset, data in RAGGED.items() if not BY_PATH[offset].required), _PHONON)
 
 
 def check_attributes(path: str, report: ValidationReport) -> tuple[Files, dict[str, Any]] | None:
