@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh machine with Python 3.11 (or 3.12, 3.13), git and make:
+#   make demo    real outputs -> store -> two trained models -> evaluation -> an HTML page
+#   make test    style, types and all tests
+# Each makes a virtual environment in .venv and installs what it needs, with the versions of constraints.txt.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= demo-out
+BIN = $(VENV)/bin
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint clean
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, found {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone: the version of the constraints, not the newest that a dependency would pull in
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) "setuptools>=70.1" torch
+	$(PIP_INSTALL) --no-build-isolation -e ".[paths]"
+	touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) "setuptools>=70.1" torch
+	$(PIP_INSTALL) --no-build-isolation -e ".[test]"
+	touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	$(BIN)/python datasets/demo/demo.py --out $(OUT)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+clean:
+	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
