@@ -1,0 +1,212 @@
+"""Whatever lies at the path, the validator answers in messages; what it says of physics is true."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from molecules import labelled
+
+from nequip_hessian.cli import main
+from nequip_hessian.curvature import unpack
+from nequip_hessian.errors import StoreError
+from nequip_hessian.store import HessianStore, differences, validate
+from nequip_hessian.store.report import MAX_MESSAGES
+
+
+def _text(content):
+    return lambda path: path.write_bytes(content)
+
+
+UNREADABLE = {
+    "nothing there": lambda path: None,
+    "empty directory": lambda path: path.mkdir(),
+    "empty file": _text(b""),
+    "random bytes": _text(np.random.default_rng(1).bytes(3000)),
+    "text file": _text(b"3\nwater\nO 0 0 0\n"),
+    "HDF5 signature": _text(b"\x89HDF\r\n\x1a\n" + bytes(100)),
+    "directory of something else": lambda path: (path.mkdir(), (path / "a.txt").write_text("x")),
+    "json that is a list": lambda path: (path.mkdir(), (path / "zarr.json").write_text("[]")),
+    "json of deep nesting": lambda path: (path.mkdir(), (path / "zarr.json").write_text("[" * 100000)),
+    "zarr.json of bytes": lambda path: (path.mkdir(), (path / "zarr.json").write_bytes(b"\xff\xfe\x00")),
+    "zarr.json that is a directory": lambda path: (path / "zarr.json").mkdir(parents=True),
+    "another zarr group": lambda path: (
+        path.mkdir(),
+        (path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}'),
+    ),
+    "attributes that are none": lambda path: (
+        path.mkdir(),
+        (path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": 3}'),
+    ),
+    "version alone": lambda path: (
+        path.mkdir(),
+        (path / "zarr.json").write_text(
+            '{"zarr_format": 3, "node_type": "group", "attributes": {"hessian_zarr": {"version": "0.1.dev"}}}'
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_unreadable_things_give_messages(tmp_path, capsys, name):
+    path = tmp_path / "thing"
+    UNREADABLE[name](path)
+    report = validate(path)
+    assert not report.valid
+    assert report.reached == 1
+    assert main(["validate", str(path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["rule"].startswith("HZ-1.")
+    if name != "version alone":
+        with pytest.raises(StoreError, match="thing"):
+            HessianStore(path)
+    assert main(["info", str(path)]) == 1
+    assert capsys.readouterr().err.startswith("nequip-hessian info: error: ")
+
+
+def test_zip_cut_anywhere_gives_a_message(write, tmp_path):
+    raw = write("a.zip", profile="publish").read_bytes()
+    for share in (0.01, 0.3, 0.7, 0.9, 0.99, 0.9999):
+        path = tmp_path / "cut.zip"
+        path.write_bytes(raw[: int(len(raw) * share)])
+        report = validate(path)
+        assert set(report.counts) == {"HZ-1.1"}, share
+
+
+def test_zip_with_damaged_bytes_gives_a_message(write, tmp_path):
+    raw = bytearray(write("a.zip", profile="publish").read_bytes())
+    rng = np.random.default_rng(2)
+    for _ in range(40):
+        damaged = bytearray(raw)
+        for place in rng.integers(0, len(raw), 3):
+            damaged[place] ^= 1 << rng.integers(0, 8)
+        (tmp_path / "b.zip").write_bytes(damaged)
+        report = validate(tmp_path / "b.zip", 3)
+        # Bytes of zip headers that nobody reads and padding may be damaged without a number changing.
+        assert not report.valid or differences(tmp_path / "b.zip", tmp_path / "a.zip") == []
+
+
+def test_each_file_can_be_missing(write, tmp_path):
+    """Without any one of its files a store is invalid, or its numbers are still the same (fill values)."""
+    whole = write()
+    shutil.copytree(whole, tmp_path / "b.zarr")
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    for file in files:
+        (whole / file).rename(tmp_path / "kept")
+        report = validate(whole, 3)
+        assert not report.valid or differences(whole, tmp_path / "b.zarr") == [], file
+        (tmp_path / "kept").rename(whole / file)
+    assert validate(whole, 3).valid
+
+
+@pytest.mark.parametrize("word", [b"null", b"-1", b'"x"', b"[]", b"{}", b"1e400"])
+def test_wrong_json_anywhere_gives_a_message(write, word):
+    path = write()
+    for file in (path / "atom/position/zarr.json", path / "zarr.json"):
+        raw = file.read_bytes()
+        value = json.loads(raw)
+        for key in value:
+            file.write_text(json.dumps({**value, key: "@@"}).replace('"@@"', word.decode()))
+            report = validate(path, 3)
+            assert report.messages or key in ("consolidated_metadata", "dimension_names", "storage_transformers"), key
+        file.write_bytes(raw)
+    assert validate(path, 3).valid
+
+
+def test_level_is_1_to_4(write):
+    path = write()
+    assert [validate(path, level).reached for level in (1, 2, 3, 4)] == [1, 2, 3, 4]
+    with pytest.raises(StoreError, match="1 to 4"):
+        validate(path, 5)
+
+
+def _rewrite(path, change):
+    """A store of one xTB geometry, changed before it is written."""
+    from nequip_hessian.store import StoreWriter
+
+    with StoreWriter(path, attributes={"license": "CC0-1.0"}) as writer:
+        writer.append(change(labelled("H2CO", 4)))
+    return validate(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda one: one, ""),
+        (lambda one: one.replace(hessian=np.asarray(one.hessian) * 0.0102908), "Eh/a0^2"),
+        (lambda one: one.replace(forces=-np.asarray(one.forces)), "gradients were stored as forces"),
+        (lambda one: one.replace(hessian=-np.asarray(one.hessian)), "opposite sign"),
+        (lambda one: one.replace(positions=np.asarray(one.positions)[:, [1, 0, 2]]), "identities"),
+        (lambda one: one.replace(hessian=np.asarray(one.hessian) + np.eye(12) * 5), "do not sum to zero"),
+    ],
+)
+def test_physics_of_a_real_molecule(tmp_path, change, said):
+    report = _rewrite(tmp_path / "a.zarr", change)
+    assert report.valid is (said == "")
+    if said:
+        assert report.errors[0].rule == "HZ-4.2"
+        assert report.errors[0].geometry == 0
+        assert said in str(report.errors[0])
+
+
+def test_same_rule_many_times_is_counted(tmp_path, records):
+    from nequip_hessian.store import StoreWriter
+
+    with StoreWriter(tmp_path / "a.zarr") as writer:
+        for _ in range(MAX_MESSAGES + 5):
+            writer.append(records[0].replace(forces=-np.asarray(records[0].forces), kind="minimum"))
+    report = validate(tmp_path / "a.zarr")
+    worst = max(report.counts.values())
+    assert worst == MAX_MESSAGES + 5
+    assert len(report.messages) <= MAX_MESSAGES * len(report.counts)
+
+
+def test_command_lines(write, records, capsys):
+    path = write()
+    assert main(["validate", str(path)]) == 0
+    assert "valid (levels 1 to 4 checked" in capsys.readouterr().out
+    assert main(["validate", str(path), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    other = write("b.zarr", these=records[:3])
+    assert main(["validate", "--same", str(path), str(path)]) == 0
+    assert main(["validate", "--same", str(path), str(other), "--json"]) == 1
+    assert "hessian/data" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main(["validate", "--same", str(path)])
+    assert caught.value.code == 2
+
+
+def test_one_changed_number_is_found(write, tmp_path):
+    one = write()
+    two = shutil.copytree(one, tmp_path / "b.zarr")
+    chunk = two / "hessian/data/c/0"
+    raw = np.frombuffer(chunk.read_bytes(), dtype="<f8").copy()
+    raw[7] = np.nextafter(raw[7], np.inf)
+    chunk.write_bytes(raw.tobytes())
+    assert differences(one, two) == ["hessian/data: rows differ, the first one is 7"]
+    assert set(validate(two).counts) == {"HZ-1.5", "HZ-3.12"}
+
+
+def test_info(write, capsys):
+    path = write(splits={"s": (("train", "val", "test"), np.arange(15) % 3)})
+    assert main(["info", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    store = HessianStore(path)
+    assert facts["elements"]["C"] == int(np.sum(store.number == 6))
+    assert facts["labels"]["hessian"] == int(store.has_hessian.sum())
+    assert facts["labels"]["forces"] == 13  # one has none, one has a missing row
+    assert facts["splits"] == {"s": {"train": 5, "val": 5, "test": 5}}
+    (reaction,) = facts["reactions"]
+    assert reaction["barrier"] == pytest.approx(store.energy[9] - store.energy[10])
+    assert sum(facts["atoms_per_geometry"].values()) == 15
+    assert sum(level["geometries"] for level in facts["levels_of_theory"]) == 15
+    assert main(["info", str(path)]) == 0
+    printed = capsys.readouterr().out
+    for word in ("HCN to HNC", "GFN2-xTB", "atoms a geometry", "charges", "+1 1", "CC0-1.0"):
+        assert word in printed
+
+
+def test_packed_matches_record(write):
+    store = HessianStore(write())
+    np.testing.assert_array_equal(unpack(store.packed(4)), store[4].hessian)
