@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 
 from nequip_hessian.checks import check
 from nequip_hessian.cli import main
+from nequip_hessian.curvature import rotate_vectors
 from nequip_hessian.formats import format_of, read
 from nequip_hessian.frequencies import match_frequencies
 from nequip_hessian.store import HessianStore
+from nequip_hessian.units import BOHR
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
 EXPECTED = json.loads((CASES / "expected.json").read_text()) if (CASES / "expected.json").is_file() else {}
@@ -126,6 +129,27 @@ def test_stale_hessian_is_refused_by_the_rotational_identity(tmp_path, capsys):
     assert "does not turn with the geometry" in line
     assert "belongs to another geometry" in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "text"),
+    [
+        ("fchk_pil_ZE", r"Dipole Moment .*\n(.*)", None),
+        ("fchk_h2o", r"Dipole Moment .*\n(.*)", None),
+        ("orca_pyv_h2o", r"Total Dipole Moment\s+:(.*)", "pyvibms/orca_h2o/h2o.out"),
+    ],
+)
+def test_dipole_derivatives_obey_their_exact_identities(name, pattern, text):
+    """They sum to the charge, and a rotation of the molecule turns its dipole: order, frame and unit are right."""
+    path = CASES / EXPECTED[name]["file"]
+    (record,) = read(path)
+    derivatives = record.dipole_derivatives
+    charge = record.charge or 0
+    assert np.allclose(derivatives.reshape(-1, 3, 3).sum(axis=0), charge * np.eye(3), atol=1e-3)
+    content = (CASES / (text or EXPECTED[name]["file"])).read_text()
+    moment = np.array([float(value) for value in re.findall(pattern, content)[-1].split()])  # e a0
+    turned = rotate_vectors(record.positions / BOHR)
+    assert np.allclose(derivatives.T @ turned, rotate_vectors(moment[None]), atol=1e-3)
 
 
 @pytest.mark.skipif(not EXPECTED, reason=f"the folder of real outputs is not there: {CASES}")

@@ -200,6 +200,14 @@ def test_interrupt_leaves_nothing(tmp_path, formaldehyde):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
 
 
+def test_conversion_needs_neither_torch_nor_nequip():
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['nequip'] = None; import nequip_hessian.convert as c; "
+        "from nequip_hessian.formats import formats; assert len(formats()) > 6"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
 # -- physics --------------------------------------------------------------------------------
 
 

@@ -174,7 +174,7 @@ def _record(source: Source, matrix: npt.NDArray[np.float64]) -> LabelledGeometry
 
 
 def _charge(folder: Path, output: Source | None) -> tuple[int | None, int | None]:
-    """Charge and multiplicity: from `.CHRG` and `.UHF`, else the output, which names the spin only when it was given."""
+    """Charge and multiplicity: `.CHRG` and `.UHF`, else the output, which names the spin only when it was given."""
     charge = unpaired = None
     if output is not None:
         total = re.search(r"total charge\s+(-?\d+\.\d+)", output.text)
