@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -58,21 +59,32 @@ def relax(atoms: Atoms, calculator: Any, *, fmax: float = FORCE_TOLERANCE, steps
     taken = 0
     try:
         for optimiser in (BFGS, FIRE):
-            dynamics = optimiser(work, logfile=None)
-            dynamics.run(fmax=fmax, steps=steps)
-            taken += int(dynamics.nsteps)
-            energy, forces = float(work.get_potential_energy()), np.array(work.get_forces(), dtype=np.float64)
-            largest = float(np.max(np.linalg.norm(forces, axis=1), initial=0.0))
-            if not (np.isfinite(energy) and np.isfinite(largest)):
+            energy, forces, largest = _state(work)
+            if not np.isfinite(energy + largest):
                 return _failed(atoms, taken, "energy or forces became NaN")
             if largest < fmax or len(work) == 1:
-                return Relaxation(_bare(work), energy, forces, True, taken, None)
+                break
+            dynamics = optimiser(work, logfile=None)
+            # BFGS divides by the change of the forces; where they do not change FIRE takes over
+            with np.errstate(all="ignore"), contextlib.suppress(np.linalg.LinAlgError, ArithmeticError):
+                dynamics.run(fmax=fmax, steps=steps)
+            taken += int(dynamics.nsteps)
+        energy, forces, largest = _state(work)
     except (PropertyNotImplementedError, HessianDataError):
         raise
     except Exception as exc:  # whatever a foreign model raises is that model's failure
         return _failed(atoms, taken, f"{type(exc).__name__}: {exc}".splitlines()[0])
+    if not np.isfinite(energy + largest):
+        return _failed(atoms, taken, "energy or forces became NaN")
+    if largest < fmax or len(work) == 1:
+        return Relaxation(_bare(work), energy, forces, True, taken, None)
     reason = f"largest force {largest:.4f} eV/Å after {taken} steps, wanted below {fmax}"
     return Relaxation(_bare(work), energy, forces, False, taken, reason)
+
+
+def _state(atoms: Atoms) -> tuple[float, npt.NDArray[np.float64], float]:
+    forces = np.array(atoms.get_forces(), dtype=np.float64)
+    return float(atoms.get_potential_energy()), forces, float(np.max(np.linalg.norm(forces, axis=1), initial=0.0))
 
 
 def relax_all(

@@ -46,8 +46,8 @@ IMAGES: Final = 9
 NEB_TOLERANCE: Final = 0.05
 """Largest NEB force, eV/angstrom."""
 
-NEB_STEPS: Final = 600
-"""Steps of FIRE; LBFGS, tried first, gets a tenth of them."""
+NEB_STEPS: Final = 400
+"""Steps of FIRE; LBFGS, tried first, gets an eighth of them."""
 
 UNEVEN: Final = 3.0
 """Largest gap between neighbouring images over the mean one, above which a band counts as torn."""
@@ -170,7 +170,7 @@ def reaction_path(
         calculator: ASE calculator; `evaluate_many` and `get_hessian` are used where it has them
         images: number of images with both end points
         fmax: largest NEB force to stop at, eV/angstrom
-        steps: at most so many FIRE steps, after at most a tenth of that of LBFGS
+        steps: at most so many FIRE steps, after at most an eighth of that of LBFGS
         on_step: called after every optimiser step, for a progress bar
 
     Returns:
@@ -208,7 +208,7 @@ def _run(
     on_step: Callable[[], None] | None,
 ) -> ReactionPath:
     taken, residual, reason, converged = 0, float("nan"), "", False
-    lbfgs: tuple[_Stage, ...] = ((LBFGS, fmax, max(steps // 10, 10), True),)
+    lbfgs: tuple[_Stage, ...] = ((LBFGS, fmax, max(steps // 8, 10), True),)
     fire: tuple[_Stage, ...] = ((FIRE, SETTLED, steps // 2, False), (FIRE, fmax, steps, True))
     for stages in (lbfgs, fire):
         band = [template.copy() for _ in guess]

@@ -75,7 +75,7 @@ class Vibrations:
         return (cartesian / norms).T.reshape(len(self), -1, 3)
 
     def reduced_masses(self) -> npt.NDArray[np.float64]:
-        """Return the reduced masses (m,), u: the inverse squared norm of the un-weighted mode."""
+        """Return the reduced masses (m,), u, that go with displacements of unit Cartesian norm (as Gaussian prints)."""
         return 1.0 / np.sum(self.modes**2 / np.repeat(self.masses, 3)[:, None], axis=0)
 
 

@@ -156,7 +156,10 @@ def text_table(evaluation: Evaluation) -> str:
             text = f"{cell(name, figures[name])}, n={figures[name].n}"
             if position:
                 difference, _ = change(name, pairs[position][0][name], pairs[position][1][name])
-                text += f" ({difference})" if difference else ""
+                shared = (
+                    "" if pairs[position][1][name].n == figures[name].n else f" on {pairs[position][1][name].n} shared"
+                )
+                text += f" ({difference}{shared})" if difference else ""
             row.append(text)
         rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
