@@ -79,10 +79,10 @@ class PyscfEngine:
 
         charge, multiplicity = electronic_state(geometry)
         atoms = [(int(z), tuple(r / BOHR)) for z, r in zip(geometry.numbers, geometry.positions, strict=True)]
-        ecp = {"ecp": self.basis} if self.basis.lower().startswith("def2") and max(geometry.numbers) > 36 else {}
+        heavy = {int(z): self.basis for z in geometry.numbers if z > 36 and self.basis.lower().startswith("def2")}
         try:
             return gto.M(
-                atom=atoms, unit="Bohr", basis=self.basis, charge=charge, spin=multiplicity - 1, verbose=0, **ecp
+                atom=atoms, unit="Bohr", basis=self.basis, ecp=heavy, charge=charge, spin=multiplicity - 1, verbose=0
             )
         except (KeyError, RuntimeError, ValueError) as exc:
             raise EngineError(
