@@ -174,7 +174,8 @@ def _check_rotation(record: LabelledGeometry, hessian: npt.NDArray[np.float64], 
 def _check_frequencies(
     record: LabelledGeometry, hessian: npt.NDArray[np.float64], found: Checks
 ) -> tuple[LabelledGeometry, Checks]:
-    if record.frequencies is None or len(record.frequencies) == 0 or record.active is not None:
+    wanted = record.frequencies
+    if wanted is None or len(wanted) == 0 or record.active is not None:
         return record, found
     masses = isotopic_masses(record.numbers) if record.masses is None else record.masses
     match = _match(record, hessian, masses)
@@ -187,7 +188,7 @@ def _check_frequencies(
                 match = again
     if not np.isfinite(match.deviation):
         raise PhysicsError(
-            f"{len(record.frequencies)} frequencies are printed, which does not fit {len(record)} atoms: a job with "
+            f"{len(wanted)} frequencies are printed, which does not fit {len(record)} atoms: a job with "
             "frozen atoms, or a list that is cut; only complete vibrational analyses are taken"
         )
     if not _agrees(match):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import itertools
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +12,23 @@ from scipy.spatial.transform import Rotation
 from nequip_hessian.checks import invariants
 from nequip_hessian.record import LabelledGeometry
 
-POSITION_TOLERANCE: Final = 2e-3  # angstrom
-EIGENVALUE_TOLERANCE: Final = 5e-3  # eV/angstrom^2; a printout with seven decimals is 1e-5
+POSITION_TOLERANCE: Final = 2e-5  # angstrom; six printed decimals, far below any finite-difference step
+EIGENVALUE_TOLERANCE: Final = 1e-3  # eV/angstrom^2; seven printed decimals are 1e-5 an element
+_CELL: Final = 0.5  # angstrom^2 and eV/angstrom^2: width of the boxes that candidates are looked up in
+
+
+class _Known(NamedTuple):
+    values: npt.NDArray[np.float64]
+    positions: npt.NDArray[np.floating[Any]]
+    belongs: tuple[str | None, str] | None
+    name: str
 
 
 class Seen:
     """The records met so far, by what survives a change of frame."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, list[tuple[npt.NDArray[np.float64], npt.NDArray[np.floating[Any]], Any, str]]] = {}
+        self._known: dict[tuple[bytes, int, int], list[_Known]] = {}
 
     def find(self, record: LabelledGeometry, name: str) -> str | None:
         """Look for the same geometry and Hessian, and remember this one if there is none.
@@ -36,20 +45,19 @@ class Seen:
         Returns:
             The name of the first one of its kind, or None.
         """
-        numbers = np.asarray(record.numbers).tobytes()
-        kind = b"H" if record.hessian is not None else b"F"
+        atoms = (b"H" if record.hessian is not None else b"F") + np.asarray(record.numbers).tobytes()
         belongs = (record.group, record.role) if record.role is not None else None
         values = invariants(record)
-        candidates = self._known.setdefault(kind + numbers, [])
-        for other, positions, other_belongs, other_name in candidates:
-            if (
-                len(other) == len(values)
-                and np.allclose(other, values, rtol=1e-4, atol=EIGENVALUE_TOLERANCE)
-                and (belongs is None or other_belongs is None or belongs == other_belongs)
-                and superposition_error(positions, record.positions) < POSITION_TOLERANCE
-            ):
-                return other_name
-        candidates.append((values, record.positions, belongs, name))
+        size, trace = round(float(values[:3].sum()) / _CELL), round(float(values[3:].sum()) / _CELL)
+        for key in itertools.product((size - 1, size, size + 1), (trace - 1, trace, trace + 1)):
+            for known in self._known.get((atoms, *key), ()):
+                if (
+                    np.max(np.abs(known.values[3:] - values[3:]), initial=0.0) < EIGENVALUE_TOLERANCE
+                    and (belongs is None or known.belongs is None or belongs == known.belongs)
+                    and superposition_error(known.positions, record.positions) < POSITION_TOLERANCE
+                ):
+                    return known.name
+        self._known.setdefault((atoms, size, trace), []).append(_Known(values, record.positions, belongs, name))
         return None
 
 

@@ -386,6 +386,17 @@ def test_mirror_images_are_two_geometries(tmp_path):
     assert [entry.status for entry in report.entries] == ["taken", "taken", "duplicate"]
 
 
+def test_displacements_of_finite_differences_are_not_duplicates(tmp_path, formaldehyde):
+    records = []
+    for i, step in enumerate((0.0, 1e-4, 1e-3, 1e-3)):
+        moved = np.array(formaldehyde.positions)
+        moved[0, 2] += step
+        records.append(formaldehyde.replace(positions=moved, label=str(i), frequencies=None))
+    write_extxyz(tmp_path / "a.xyz", records)
+    report = convert([tmp_path / "a.xyz"], tmp_path / "s.zarr")
+    assert [entry.status for entry in report.entries] == ["taken", "taken", "taken", "duplicate"]
+
+
 def test_one_reactant_of_two_reactions_stays_in_both(tmp_path, formaldehyde):
     records = [formaldehyde.replace(role="reactant", group=name, label=name) for name in ("r1", "r2")]
     write_extxyz(tmp_path / "a.xyz", records)

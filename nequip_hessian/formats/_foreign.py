@@ -40,7 +40,7 @@ _PROGRAMS: Final = (
     ("Molpro", r"PROGRAM SYSTEM MOLPRO|\*\*\*  *PROGRAM SYSTEM MOLPRO|Molpro "),
     ("DALTON", r"Dalton - An Electronic Structure Program|DALTON|This is output from DALTON"),
     ("Jaguar", r"^&gen|^ *Jaguar version|Schrodinger, Inc"),
-    ("Turbomole", r"^\$hessian \(projected\)|^\$operating system|TURBOMOLE|^\$symmetry"),
+    ("Turbomole", r"^ *\$hessian|^\$operating system|TURBOMOLE|^\$symmetry"),
     ("MOPAC", r"\bMOPAC\d*\b"),
     ("Psi4", r"Psi4: An Open-Source|PSI4: An Open-Source|PSI4: |Psi4 "),
     ("CP2K", r"CP2K\||PROGRAM STARTED AT.*\n.*PROGRAM STARTED ON|VIB\|"),

@@ -35,6 +35,7 @@ from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 NAME = "extxyz"
 PATTERNS = ("*.xyz", "*.extxyz", "*.xyz.gz", "*.extxyz.gz", "*.xyz.xz", "*.extxyz.xz")
 
+_MATRIX: Final = re.compile(r'(?<=[\s])hessian="([-+\d.eE\s]+)"(?=\s|$)')
 _TEXT_FIELDS: Final = ("kind", "role", "group", "label")
 _NUMBER_FIELDS: Final = ("charge", "multiplicity", "path_coordinate")
 
@@ -61,12 +62,13 @@ def read_extxyz(path: str | Path) -> Iterator[LabelledGeometry]:
     source = read_source(path)
     require_line_end(source)
     for index, (line, text) in enumerate(_frames(source)):
+        text, matrix = _without_matrix(text)
         try:
             atoms = next(iter(ase_read_extxyz(io.StringIO(text), index=0)))
         except (OSError, ValueError, KeyError, IndexError, TypeError, AssertionError) as exc:
             raise source.error(f"frame {index}: no valid extended XYZ ({exc})", line) from None
         try:
-            yield _record(source, atoms, index)
+            yield _record(source, atoms, index, matrix)
         except (ValueError, TypeError) as exc:
             if str(source.path) in str(exc):
                 raise
@@ -89,12 +91,23 @@ def _frames(source: Source) -> Iterator[tuple[int, str]]:
         at = end
 
 
-def _record(source: Source, atoms: Atoms, index: int) -> LabelledGeometry:
+def _without_matrix(frame: str) -> tuple[str, npt.NDArray[np.float64] | None]:
+    """Take a Hessian of plain numbers out of the comment line: ASE reads such lines one character at a time."""
+    found = _MATRIX.search(frame)
+    if found is None:
+        return frame, None
+    values = np.array([float(token) for token in found.group(1).split()])
+    return frame[: found.start()] + " " + frame[found.end() :], values
+
+
+def _record(source: Source, atoms: Atoms, index: int, matrix: npt.NDArray[np.float64] | None) -> LabelledGeometry:
     info, arrays = dict(atoms.info), atoms.arrays
     results = atoms.calc.results if atoms.calc is not None else {}
     active = _flat(info.get("active"))
     rows = len(atoms) if active is None else len(active)
-    hessian = _hessian(source, info.get("hessian", arrays.get("hessian")), rows, index)
+    hessian = _hessian(
+        source, matrix if matrix is not None else info.get("hessian", arrays.get("hessian")), rows, index
+    )
     energy, forces = results.get("energy", info.get("energy")), results.get("forces", arrays.get("forces"))
     level = info.get("level")
     fields: dict[str, Any] = {name: str(info[name]) for name in _TEXT_FIELDS if name in info}

@@ -39,7 +39,10 @@ _EXTRA_FIELDS: Final = ("kind", "role", "group", "path_coordinate", "label")
 
 def sniff(text: str) -> bool:
     """Say whether a file looks like a QCSchema result."""
-    return text.lstrip()[:1] in ("{", "[") and ("qcschema" in text or '"molecule"' in text or '"driver"' in text)
+    if text.lstrip()[:1] not in ("{", "["):
+        return False
+    failed = '"success"' in text and '"error_message"' in text
+    return '"return_result"' in text or failed or ('"schema_name"' in text and '"qcschema' in text)
 
 
 @guarded("QCSchema")
