@@ -28,7 +28,7 @@ TRANSLATION_WARNING: Final = 0.05  # eV/angstrom^2
 TRANSLATION_REFUSAL: Final = 0.1  # of the largest element; small grids reach 0.015
 FREQUENCY_WARNING: Final = 0.5  # cm^-1
 FREQUENCY_REFUSAL: Final = (2.0, 2e-3)  # cm^-1, and of the wavenumber
-STIFFEST: Final = (15.0, 400.0)  # eV/angstrom^2, X-H and multiple bonds
+STIFFEST: Final = (15.0, 500.0)  # eV/angstrom^2, X-H and multiple bonds
 STATIONARY_FORCE: Final = 0.1  # eV/angstrom
 IMPLIED_FORCE: Final = 0.5  # eV/angstrom; grid noise alone implies up to this
 _STATIONARY_KINDS: Final = ("minimum", "transition_state", "higher_saddle")
@@ -51,7 +51,7 @@ class Checks:
         stiffest: largest eigenvalue, eV/angstrom^2
         imaginary: number of imaginary modes beyond IMAGINARY
         lowest: lowest wavenumber, cm^-1, imaginary negative
-        max_force: largest force component, eV/angstrom
+        max_force: largest force component (of a partial Hessian: on its active atoms), eV/angstrom
         frequency_deviation: largest difference of recomputed and printed wavenumbers, cm^-1
         warnings: what the user should know, one sentence each
     """
@@ -120,7 +120,8 @@ def _warn(found: Checks, text: str) -> Checks:
 def _max_force(record: LabelledGeometry) -> float | None:
     if record.forces is None or np.all(np.isnan(record.forces)):
         return None
-    return float(np.nanmax(np.abs(record.forces)))
+    forces = record.forces if record.active is None else record.forces[record.active]
+    return None if np.all(np.isnan(forces)) else float(np.nanmax(np.abs(forces)))
 
 
 def _check_symmetry(hessian: npt.NDArray[np.float64], found: Checks) -> Checks:

@@ -178,7 +178,7 @@ class _Run:
             name, records = self._open(item)
             for index, outcome in enumerate(_each(records)):
                 if isinstance(outcome, HessianDataError):
-                    self._refuse(item, outcome, name)
+                    self._refuse(item, outcome, name, "; what follows in the file was not read" if index else "")
                 else:
                     self._take_record(item, outcome, index, name)
         except HessianDataError as exc:
@@ -192,8 +192,8 @@ class _Run:
         found = format_of(item.path)
         return found.name, found.read(item.path)
 
-    def _refuse(self, item: Input, error: HessianDataError, name: str | None) -> None:
-        reason = _reason(error, item.path)
+    def _refuse(self, item: Input, error: HessianDataError, name: str | None, more: str = "") -> None:
+        reason = _reason(error, item.path) + more
         # A folder holds many files that no one meant: a .log or .json of something else is passed over.
         other = item.searched and item.path.suffix.lower() in _COMMON_ENDINGS and "recognises its content" in reason
         status = "ignored" if other else "refused"

@@ -314,6 +314,10 @@ def test_partial_and_periodic_hessians_have_fewer_checks(formaldehyde):
     part = formaldehyde.replace(hessian=formaldehyde.hessian[:6, :6], active=[0, 1], frequencies=None)
     assert check(part)[1].verdict == "not applicable"
     assert check(part)[1].translation is None
+    relaxed = np.array(formaldehyde.forces)
+    relaxed[:2] = 0.0
+    assert check(part)[0].kind == "other"
+    assert check(part.replace(forces=relaxed))[0].kind != "other"  # forces on the atoms held fixed do not count
     crystal = formaldehyde.replace(cell=np.eye(3) * 20, pbc=True, frequencies=None)
     found = check(crystal)[1]
     assert found.verdict == "not applicable"
@@ -468,6 +472,17 @@ def test_geometries_without_hessian_on_request(tmp_path, capsys, formaldehyde):
     store = HessianStore(tmp_path / "s.zarr")
     assert store.has_hessian.tolist() == [True, False]
     assert np.allclose(store[1].forces, formaldehyde.forces)
+
+
+def test_damaged_frame_says_that_the_rest_was_not_read(tmp_path, formaldehyde):
+    write_extxyz(tmp_path / "a.xyz", [emitters.made("H2CO", seed=s).replace(label=str(s)) for s in (1, 2, 3)])
+    lines = (tmp_path / "a.xyz").read_text().split("\n")
+    lines[8] = "C 0.0 zero 1.0"  # the first atom of the second frame
+    (tmp_path / "a.xyz").write_text("\n".join(lines))
+    report = convert([tmp_path / "a.xyz"], tmp_path / "s.zarr")
+    assert [entry.status for entry in report.entries] == ["taken", "refused"]
+    assert "line 7: frame 1" in report.entries[1].reason
+    assert "what follows in the file was not read" in report.entries[1].reason
 
 
 def test_units_of_the_provenance_are_invertible(tmp_path, formaldehyde):
