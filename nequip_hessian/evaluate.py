@@ -99,8 +99,9 @@ def _stem(path: Path) -> str:
 def _distinct_names(pairs: Sequence[tuple[str, Path]]) -> list[str]:
     names = [name or _stem(path) for name, path in pairs]
     for depth in range(1, 8):
+        doubled = {name for name in names if names.count(name) > 1}
         for i, (given, path) in enumerate(pairs):
-            if names.count(names[i]) > 1 and not given:
+            if names[i] in doubled and not given:
                 parents = [part for part in path.resolve().parent.parts[-depth:] if part != "/"]
                 names[i] = "/".join([*parents, _stem(path)])
     if len(set(names)) != len(names):
@@ -283,6 +284,7 @@ class _Run:
 
     def consistency(self, model: Model) -> list[float]:
         candidates = [i for i in self.indices if self.store.has_hessian[i] and self.store.active(i) is None]
+        candidates = [i for i in candidates if np.diff(self.store.atom_offset[i : i + 2])[0] > 1]
         if getattr(model.calculator, "compiled", False) or not candidates:
             return []
         chosen = sorted({candidates[k] for k in np.linspace(0, len(candidates) - 1, PROBED).astype(int)})

@@ -20,8 +20,8 @@ def select(
 
     Args:
         store: the store
-        wanted: `scheme:part` each, or `scheme` for all its test parts. Default: all parts whose name
-            begins with `test` of the first scheme that has one; everything where there is none
+        wanted: `scheme:part` each, or `scheme` for all its test parts. Default: all test
+            parts (the third part and those after it) of the first scheme; everything where there is none
         limit: at most so many geometries, evenly spread over those chosen
 
     Returns:
@@ -57,7 +57,7 @@ def _codes(store: HessianStore, scheme: str, part: str) -> dict[int, str | None]
 
 
 def _test_parts(store: HessianStore, scheme: str) -> list[str]:
-    return [part for part in store.split(scheme)[1] if part.lower().startswith("test")]
+    return list(store.split(scheme)[1][2:])  # the standard: train, val, test, then further test parts
 
 
 def _wanted_part(store: HessianStore, entry: str) -> dict[int, str | None]:
@@ -67,7 +67,7 @@ def _wanted_part(store: HessianStore, entry: str) -> dict[int, str | None]:
     tests = _test_parts(store, scheme)
     if not tests:
         raise ConfigError(
-            f"{store.path}: split {scheme!r} has no part that begins with 'test'; name one: "
+            f"{store.path}: split {scheme!r} has no test part; name one: "
             + ", ".join(f"{scheme}:{name}" for name in store.split(scheme)[1])
         )
     found: dict[int, str | None] = {}

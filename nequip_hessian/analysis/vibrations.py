@@ -37,6 +37,9 @@ Array = npt.NDArray[np.floating[Any]]
 IMAGINARY_THRESHOLD: Final = -20.0
 """A mode counts as imaginary below this wavenumber, cm^-1, after projection."""
 
+DEGENERATE: Final = 1.0
+"""Modes closer than this, cm^-1, count as degenerate in overlaps."""
+
 LOW_FREQUENCY: Final = 400.0
 """Border between low and high modes, cm^-1."""
 
@@ -128,14 +131,18 @@ def match_modes(reference: Vibrations, other: Vibrations) -> tuple[npt.NDArray[n
 
     Returns:
         partner (m,), index into `other` of each reference mode, -1 where `other` has fewer modes;
-        overlap (m,), |overlap| with the partner, 0 to 1, NaN without one.
+        overlap (m,), |overlap| with the partner, 0 to 1, NaN without one. Of degenerate modes, whose
+        choice is free, the length of the projection onto the partners of all of them.
     """
     overlaps = np.abs(reference.modes.T @ other.modes)
     rows, columns = linear_sum_assignment(overlaps**2, maximize=True)
     partner = np.full(len(reference), -1, dtype=np.intp)
     quality = np.full(len(reference), np.nan)
     partner[rows] = columns
-    quality[rows] = overlaps[rows, columns]
+    for row in rows:
+        alike = np.abs(reference.wavenumbers - reference.wavenumbers[row]) < DEGENERATE
+        partners = partner[alike & (partner >= 0)]
+        quality[row] = np.linalg.norm(overlaps[row, partners])
     return partner, quality
 
 
