@@ -332,6 +332,21 @@ def noisy(record: LabelledGeometry, size: float) -> LabelledGeometry:
     return record.replace(hessian=record.hessian + noise + noise.T, frequencies=None)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_grid_noise_is_a_warning_not_a_refusal(minimum, formaldehyde, seed):
+    """A small integration grid breaks the translational identity by 1 eV/angstrom^2: bad, but not wrong."""
+    rng = np.random.default_rng(seed)
+    for record in (minimum, formaldehyde, minimum.replace(forces=None), formaldehyde.replace(forces=None)):
+        noise = rng.normal(0, 1.0, record.hessian.shape)
+        noise = noise + noise.T
+        noise *= 1.0 / translation_residual(noise)
+        checked, found = check(record.replace(hessian=record.hessian + noise, frequencies=None))
+        assert found.verdict in ("ok", "undetermined")
+        assert found.translation == pytest.approx(1.0, abs=0.05)
+        assert any("--project asr" in text for text in found.warnings)
+        assert checked.kind == check(record)[0].kind
+
+
 @pytest.mark.parametrize("project", ["none", "asr", "asr+rot"])
 def test_projection(tmp_path, formaldehyde, project):
     record = noisy(formaldehyde, 0.05)

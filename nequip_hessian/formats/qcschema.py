@@ -111,7 +111,7 @@ def _record(source: Source, result: dict[str, Any], index: int | None) -> Labell
     if positions is None:
         raise source.error("molecule: expected a geometry, found none")
     properties = result.get("properties") or {}
-    driver = (result.get("driver") or (result.get("input_data") or {}).get("driver") or "").lower()
+    driver = str(result.get("driver") or _specification(result).get("driver") or "").lower()
     hessian, gradient, energy = _labels(source, result, properties, driver, n)
     masses = _array(source, molecule.get("masses"), n, "molecule.masses")
     extras = _extras(source, result)
@@ -164,10 +164,17 @@ def _extras(source: Source, result: dict[str, Any]) -> dict[str, Any]:
     return {key: extras[key] for key in (*_EXTRA_FIELDS, "frequencies") if extras.get(key) is not None}
 
 
+def _specification(result: dict[str, Any]) -> dict[str, Any]:
+    """Return where version 2 of the schema keeps driver, model and keywords."""
+    given = (result.get("input_data") or {}).get("specification") or {}
+    return given if isinstance(given, dict) else {}
+
+
 def _level(result: dict[str, Any]) -> LevelOfTheory:
-    model = result.get("model") or ((result.get("input_data") or {}).get("specification") or {}).get("model") or {}
+    given = _specification(result)
+    model = result.get("model") or given.get("model") or {}
     made = result.get("provenance") or {}
-    keywords = result.get("keywords") or {}
+    keywords = result.get("keywords") or given.get("keywords") or {}
     basis = model.get("basis")
     return LevelOfTheory(
         method=str(model.get("method") or "unknown"),

@@ -180,6 +180,17 @@ def test_qcschema_says_group_role_and_frequencies(tmp_path):
     assert np.allclose(second.forces, first.forces)
 
 
+def test_qcschema_version_2(tmp_path):
+    content = json.loads((DATA / "water_hf_pyscf.json").read_text())
+    specification = {key: content.pop(key) for key in ("driver", "model", "keywords")}
+    content |= {"schema_version": 2, "input_data": {"specification": specification, "molecule": content["molecule"]}}
+    path = tmp_path / "v2.json"
+    path.write_text(json.dumps(content))
+    first, second = one(path), one(DATA / "water_hf_pyscf.json")
+    assert np.array_equal(first.hessian, second.hessian)
+    assert first.level == second.level
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
