@@ -53,6 +53,8 @@ class Appender:
 
     def append(self, record: LabelledGeometry) -> None:
         """Append one geometry; what it raises, it raises before anything is appended."""
+        if not isinstance(record, LabelledGeometry):
+            raise StoreError(f"geometry {len(self)}: expected a LabelledGeometry, found {type(record).__name__}")
         self._check_range(record)
         rows = rows_of(record)
         self._promote(rows)

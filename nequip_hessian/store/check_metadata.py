@@ -7,7 +7,7 @@ from typing import Any
 from jsonschema.exceptions import ValidationError
 
 from nequip_hessian.errors import StoreError
-from nequip_hessian.store.files import Files, open_files, read_metadata
+from nequip_hessian.store.files import Files, open_files, read_metadata, why_no_metadata
 from nequip_hessian.store.layout import ARRAYS, BY_PATH, EXTRA_GROUP, NAME, RAGGED, SPLIT_PREFIX, UUID, VERSION, spec_of
 from nequip_hessian.store.report import ValidationReport
 from nequip_hessian.store.schema import brief, complaints, place
@@ -27,7 +27,7 @@ def check_attributes(path: str, report: ValidationReport) -> tuple[Files, dict[s
         report.add("HZ-1.1", "zarr.json", "a readable store", str(exc))
         return None
     if metadata is None:
-        report.add("HZ-1.1", "zarr.json", "a Zarr v3 group at the top", "no zarr.json there")
+        report.add("HZ-1.1", "zarr.json", "a Zarr v3 group at the top", why_no_metadata(path))
         return None
     if metadata.get("zarr_format") != 3 or metadata.get("node_type") != "group":
         found = {key: metadata.get(key) for key in ("zarr_format", "node_type")}

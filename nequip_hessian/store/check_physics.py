@@ -161,8 +161,9 @@ def _check_splits(store: HessianStore, seen: dict[bytes, list[int]], report: Val
             if len({int(codes[i]) for i in used}) > 1:
                 names = ", ".join(f"geometry {i} in {parts[codes[i]]}" for i in used[:4])
                 report.add("HZ-4.5", path, "a geometry in one part", names, used[-1])
-        for group in np.unique(store.group[store.group >= 0]).tolist():
-            found = {int(code) for code in codes[store.group == group] if code >= 0}
-            if 0 in found and len(found) > 1:
-                names = ", ".join(parts[code] for code in sorted(found))
-                report.add("HZ-4.6", path, f"group {group} in one part, or out of train", names)
+        grouped = store.group >= 0
+        in_train = np.unique(store.group[grouped & (codes == 0)])
+        elsewhere = grouped & (codes > 0) & np.isin(store.group, in_train)
+        for group, code in np.unique(np.stack([store.group, codes], axis=1)[elsewhere], axis=0).tolist():
+            found = f"it in train and in {parts[code]}"
+            report.add("HZ-4.6", path, f"group {group} in one part, or out of train", found)

@@ -153,10 +153,25 @@ def open_files(path: str | Path) -> Files:
     if path.is_dir():
         return DirectoryFiles(path)
     if not path.exists():
-        unfinished = path.with_name(path.name + ".unfinished")
-        hint = f"; an unfinished one is at {unfinished}, write it again with resume=True" if unfinished.exists() else ""
-        raise StoreError(f"{path}: expected a Hessian store, found nothing there{hint}")
+        raise StoreError(f"{path}: expected a Hessian store, found nothing there{_hint(path)}")
     return ZipFiles(path)
+
+
+def _hint(path: Path) -> str:
+    unfinished, old = (path.with_name(path.name + suffix) for suffix in (".unfinished", ".old"))
+    hints = []
+    if unfinished.exists():
+        hints.append(f"an unfinished one is at {unfinished}, write it again with resume=True")
+    if old.exists():  # killed between two renames: nothing is lost
+        hints.append(f"the one that was being replaced is at {old}, rename it back")
+    return "".join(f"; {hint}" for hint in hints)
+
+
+def why_no_metadata(path: str | Path) -> str:
+    """Say what a directory or zip file without a root `zarr.json` is."""
+    if (Path(path) / "journal.json").exists():
+        return f"an unfinished store; go on writing {str(path).removesuffix('.unfinished')} with resume=True"
+    return "no zarr.json at its top, so it is no Zarr v3 store (or its copying was interrupted)"
 
 
 def read_metadata(files: Files, path: str = "") -> dict[str, Any] | None:

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.curvature import unpack
-from nequip_hessian.errors import RecordError, StoreError
+from nequip_hessian.errors import StoreError
 from nequip_hessian.record import KINDS, ROLES, LabelledGeometry, LevelOfTheory
 from nequip_hessian.store.arrays import AnyArray, RowReader
 from nequip_hessian.store.attributes import check_version, level_from_dict
 from nequip_hessian.store.columns import Columns
-from nequip_hessian.store.files import open_files, read_metadata
+from nequip_hessian.store.files import open_files, read_metadata, why_no_metadata
 from nequip_hessian.store.layout import NAME, SPLIT_PREFIX, UNKNOWN_CHARGE, UNKNOWN_MULTIPLICITY
 from nequip_hessian.store.reactions import Reaction, find_reactions
 
@@ -36,7 +36,7 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
     """
     metadata = read_metadata(open_files(path))
     if metadata is None:
-        raise StoreError(f"{path}: no zarr.json at its top, so it is no Zarr v3 store (or its copying was interrupted)")
+        raise StoreError(f"{path}: {why_no_metadata(path)}")
     attributes = metadata.get("attributes")
     found = attributes.get(NAME) if isinstance(attributes, dict) else None
     if metadata.get("node_type") != "group" or not isinstance(found, dict):
@@ -187,7 +187,9 @@ class HessianStore:
     def _record(self, index: int) -> LabelledGeometry:
         try:
             return LabelledGeometry(**self._labels(index))
-        except (RecordError, IndexError) as exc:
+        except StoreError:
+            raise
+        except (ValueError, IndexError, TypeError) as exc:  # arrays that do not fit together, RecordError included
             raise StoreError(
                 f"{self.path}: geometry {index}: {exc}; see what else is wrong: nequip-hessian validate {self.path}"
             ) from exc

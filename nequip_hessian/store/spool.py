@@ -7,7 +7,6 @@ that a kill at any moment loses the rows since the last batch and nothing else.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -28,6 +27,10 @@ _JOURNAL: Final = "journal.json"
 
 def _lock(folder: Path) -> IO[str]:
     file = open(folder / "lock", "w")  # noqa: SIM115 - held for the life of the spool
+    try:
+        import fcntl
+    except ImportError:  # a system without it: two writers of one store are not told apart
+        return file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:

@@ -8,6 +8,7 @@ import make_fixtures
 import pytest
 import run
 
+from nequip_hessian.errors import StoreError
 from nequip_hessian.store import HessianStore, validate
 from nequip_hessian.store.report import RULES
 
@@ -28,6 +29,22 @@ def test_fixture(fixture):
     if rule:
         assert report.reached == int(rule.split("-")[1].split(".")[0])
     assert report.as_dict()["rule"] == rule
+
+
+@pytest.mark.parametrize("fixture", [one for one in FIXTURES if not one[1]], ids=lambda fixture: fixture[0].name)
+@pytest.mark.parametrize("mapped", [True, False])
+def test_reader_gives_records_or_one_line(fixture, mapped):
+    """Reading what is invalid ends in a store's error or in records, never in anything else."""
+    try:
+        store = HessianStore(fixture[0], mapped=mapped)
+        for index in range(min(len(store), 10)):
+            assert len(store.packed(index)) >= 0
+            assert len(store[index]) > 0
+        store.reactions()
+        for scheme in store.split_schemes:
+            store.split(scheme)
+    except StoreError as exc:
+        assert "\n" not in str(exc)  # noqa: PT017 - either way is fine
 
 
 def _stem(path):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import numpy as np
 import pytest
@@ -18,14 +17,28 @@ from nequip_hessian.store import HessianStore, StoreWriter, differences, validat
 
 SCRIPT = textwrap.dedent(
     """
-    import sys
+    import os, signal, sys
     import numpy as np
     from nequip_hessian.record import LabelledGeometry
-    from nequip_hessian.store import StoreWriter
+    from nequip_hessian.store import StoreWriter, build
     import nequip_hessian.store.spool as spool
 
     spool.BATCH_BYTES = 20_000
     path, count = sys.argv[1], int(sys.argv[2])
+
+    def killed_at(owner, name, call):
+        # killed without any goodbye in that call of the function
+        original, calls = getattr(owner, name), iter(range(1, 10**9))
+
+        def wrapper(*args, **options):
+            if next(calls) == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **options)
+
+        setattr(owner, name, wrapper)
+
+    if len(sys.argv) > 3:
+        killed_at({"os": os, "Builder": build.Builder}[sys.argv[3]], sys.argv[4], int(sys.argv[5]))
 
     def record(i):
         rng = np.random.default_rng(i)
@@ -47,48 +60,46 @@ SCRIPT = textwrap.dedent(
 )
 
 
-def start(path, count):
-    command = [sys.executable, "-c", SCRIPT, str(path), str(count)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def run(path, count, *kill):
+    command = [sys.executable, "-c", SCRIPT, str(path), str(count), *map(str, kill)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     path = tmp_path_factory.mktemp("whole") / "a.zarr"
-    with start(path, 400) as process:
-        assert "finished" in process.communicate()[0]
+    done = run(path, 150)
+    assert "finished" in done.stdout, done.stderr
     assert validate(path, 3).valid
     return path
 
 
-@pytest.mark.parametrize("when", ["spooling", "later", "finishing"])
-def test_kill_leaves_nothing_and_resumes_to_the_same(tmp_path, undisturbed, when):
+MOMENTS = [
+    ("os", "fsync", 5),  # the first rows are on disk, the journal is not
+    ("os", "replace", 1),
+    ("os", "fsync", 100),  # in the middle of a batch
+    ("os", "replace", 6),
+    ("Builder", "add_spooled", 8),  # some arrays are built
+    ("Builder", "finish", 1),  # all are, the root attributes are not
+    ("os", "rename", 1),  # the store is finished and not at its place
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=str)
+def test_kill_leaves_nothing_and_resumes_to_the_same(tmp_path, undisturbed, moment):
     path = tmp_path / "a.zarr"
-    folder = tmp_path / "a.zarr.unfinished"
-    journal = folder / "journal.json"
-    awaited = {
-        "spooling": lambda: journal.exists() and '"geometries": 0' not in journal.read_text(),
-        "later": lambda: journal.exists() and "atom/mass" in journal.read_text(),
-        "finishing": lambda: (folder / "store" / "atom").exists(),
-    }[when]
-    process = start(path, 400)
-    deadline = time.monotonic() + 60
-    while not awaited() and time.monotonic() < deadline and process.poll() is None:
-        pass
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    assert run(path, 150, *moment).returncode == -signal.SIGKILL
     assert not path.exists()
     with pytest.raises(StoreError, match="an unfinished one is at"):
         HessianStore(path)
     with pytest.raises(StoreError, match="unfinished store is there"):
         StoreWriter(path)
-    with start(path, 400) as again:
-        output = again.communicate()[0]
-    assert "from 0\n" not in output
-    assert "finished" in output
+    again = run(path, 150)
+    assert "finished" in again.stdout, again.stderr
+    early = moment in MOMENTS[:2]
+    assert ("from 0\n" in again.stdout) is early
     assert differences(path, undisturbed) == []
-    assert not folder.exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.zarr"]
 
 
 def test_exception_leaves_nothing(tmp_path, records):
@@ -128,6 +139,43 @@ def test_resume_with_other_options_is_refused(tmp_path, records):
         StoreWriter(tmp_path / "a.zarr", resume=True, dtype="float32")
     StoreWriter(tmp_path / "a.zarr", overwrite=True).abandon()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["journal", "cut", "gone"])
+def test_damaged_unfinished_store_is_refused(tmp_path, records, damage):
+    writer = StoreWriter(tmp_path / "a.zarr", resume=True)
+    writer.extend(records[:4])
+    writer.abandon()
+    folder = tmp_path / "a.zarr.unfinished"
+    with pytest.raises(StoreError, match="an unfinished store; go on writing"):
+        HessianStore(folder)
+    assert "unfinished store" in validate(folder).messages[0].found
+    data = folder / "hessian.data.float64.bin"
+    if damage == "journal":
+        (folder / "journal.json").write_text('{"rows": ')
+    elif damage == "cut":
+        data.write_bytes(data.read_bytes()[:-1])
+    else:
+        data.unlink()
+    with pytest.raises(StoreError, match="start again with overwrite=True"):
+        StoreWriter(tmp_path / "a.zarr", resume=True)
+    with StoreWriter(tmp_path / "a.zarr", overwrite=True) as again:
+        again.extend(records[:2])
+    assert len(HessianStore(tmp_path / "a.zarr")) == 2
+
+
+def test_killed_between_two_renames_names_the_old_store(write):
+    path = write()
+    path.rename(path.with_name(path.name + ".old"))
+    with pytest.raises(StoreError, match="the one that was being replaced is at"):
+        HessianStore(path)
+
+
+def test_no_record(tmp_path):
+    writer = StoreWriter(tmp_path / "a.zarr")
+    with pytest.raises(StoreError, match="expected a LabelledGeometry, found dict"):
+        writer.append({"numbers": [1]})
+    writer.abandon()
 
 
 def test_two_writers_of_one_store(tmp_path, records):
