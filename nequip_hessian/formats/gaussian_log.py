@@ -22,7 +22,7 @@ import numpy.typing as npt
 from nequip_hessian.curvature import packed_size, unpack
 from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._atoms import atomic_number, isotopic_masses, unrounded_masses
-from nequip_hessian.formats._gaussian import level_of_theory
+from nequip_hessian.formats._gaussian import level_of_theory, plain_method
 from nequip_hessian.formats._source import (
     ATOMIC_UNITS,
     Source,
@@ -41,6 +41,9 @@ PATTERNS = ("*.log", "*.out", "*.LOG", "*.OUT")
 _START = re.compile(r"^ 1([\\|])1\1", re.MULTILINE)
 # The value of the highest method there is: each later one is only a step on the way to it.
 _ENERGY_KEYS: Final = ("CCSD(T)", "CCSD", "QCISD(T)", "QCISD", "MP4SDTQ", "MP4SDQ", "MP4DQ", "MP3", "MP2", "HF")
+
+_OTHER_METHODS: Final = ("BD", "BD(T)", "CCD", "MP5", "QCISD(TQ)", "BD(TQ)", "SAC", "EOMCCSD")
+_EXCITED: Final = re.compile(r"(?:^|[\s,/(])(?:td|tda|cis|cisd|eomccsd|sac-ci)(?:[=(\s/,]|$|-)", re.IGNORECASE)
 
 
 def sniff(text: str) -> bool:
@@ -134,10 +137,10 @@ def _record(source: Source, block: _Block, job: str) -> LabelledGeometry:
     n = len(atoms)
     packed = numbers(sections[place + 1], source, block.line, packed_size(3 * n), "Hessian in the archive block")
     gradient = numbers(sections[place + 2], source, block.line, 3 * n, "gradient in the archive block")
-    energy = _energy(block, sections)
     masses = _masses(job, atoms)
     method, basis = (header[4], header[5]) if len(header) > 5 else ("unknown", "")
     route = sections[1].strip() if len(sections) > 1 else ""
+    energy = _energy(block, sections, plain_method(method), route)
     version = re.search(r"^ Gaussian (\S+?),? +Revision (\S+?),", source.text, re.MULTILINE)
     return LabelledGeometry(
         numbers=atoms.astype(np.uint8),
@@ -205,17 +208,23 @@ def _input_orientation(
     return atoms, np.array([[float(value) for value in row[3:]] for row in rows])
 
 
-def _energy(block: _Block, sections: list[str]) -> float | None:
+def _energy(block: _Block, sections: list[str], method: str, route: str) -> float | None:
+    """Total energy of the surface the Hessian is of, Eh; None where the block does not hold it.
+
+    The block of an excited-state job holds the energy of the ground state only.
+    """
+    if _EXCITED.search(route):
+        return None
     found: dict[str, str] = {}
     for section in sections:
         for entry in section.split(block.separator):
             key, mark, value = entry.partition("=")
-            if mark and key in _ENERGY_KEYS:
+            if mark and (key in _ENERGY_KEYS or key in _OTHER_METHODS):
                 found[key] = value.split(",")[0]
-    for key in _ENERGY_KEYS:
-        if key in found:
-            return float(found[key])
-    return None
+    name = method.split("-")[0]  # MP2-FC and MP2(Full) are one method
+    if name in _OTHER_METHODS or name in found:
+        return float(found[name]) if name in found else None
+    return next((float(found[key]) for key in _ENERGY_KEYS if key in found), None)
 
 
 def _masses(job: str, atoms: npt.NDArray[np.int_]) -> npt.NDArray[np.float64] | None:

@@ -15,6 +15,8 @@ from nequip_hessian.formats._atoms import average_masses, isotopic_masses
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.units import BOHR, HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR2
 
+_ROUTE = "#p mp2/6-31g(d) freq scrf=(smd,solvent=water)"
+
 
 def made(name: str = "H2CO", *, rattle: float = 0.05, average: bool = False, seed: int = 1) -> LabelledGeometry:
     """A GFN2-xTB record off its minimum, with the frequencies that follow from it."""
@@ -71,7 +73,13 @@ def fchk(record: LabelledGeometry, *, positions=None) -> str:
 
 
 def gaussian_log(
-    record: LabelledGeometry, *, separator: str = "\\", user: str = "ANNA", positions=None, before: str = ""
+    record: LabelledGeometry,
+    *,
+    separator: str = "\\",
+    user: str = "ANNA",
+    positions=None,
+    before: str = "",
+    **more: str,
 ) -> str:
     """A Gaussian output: the parts that are read, an earlier optimisation block, then the frequency job."""
     text = " Entering Gaussian System, Link 0=g16\n" + " *" + "*" * 44 + "\n"
@@ -84,13 +92,19 @@ def gaussian_log(
         text += f" Atom {i:5d} has atomic number {z:2d} and mass {mass:9.5f}\n"
     return (
         text
-        + archive(record, separator=separator, user=user, positions=positions)
+        + archive(record, separator=separator, user=user, positions=positions, **more)
         + "\n\n Normal termination of Gaussian 16\n"
     )
 
 
 def archive(
-    record: LabelledGeometry, *, separator: str = "\\", user: str = "ANNA", positions=None, mp2: bool = True
+    record: LabelledGeometry,
+    *,
+    separator: str = "\\",
+    user: str = "ANNA",
+    positions=None,
+    method: str = "RMP2-FC",
+    route: str = _ROUTE,
 ) -> str:
     """The archive block, wrapped as Gaussian wraps it."""
     s = separator
@@ -98,10 +112,10 @@ def archive(
     geometry = s.join(f"{e},{x:.10f},{y:.10f},{z:.10f}" for e, (x, y, z) in zip(_symbols(record), there, strict=True))
     hessian = ",".join(f"{v:.8f}" for v in pack(record.hessian) / HARTREE_PER_BOHR2)
     gradient = ",".join(f"{v:.8f}" for v in (-record.forces / HARTREE_PER_BOHR).ravel())
-    energy = f"HF={record.energy / HARTREE + 0.3:.7f}{s}MP2={record.energy / HARTREE:.7f}" if mp2 else ""
+    energy = f"HF={record.energy / HARTREE + 0.3:.7f}{s}MP2={record.energy / HARTREE:.7f}"
     text = (
-        f"1{s}1{s}GINC-NODE7{s}Freq{s}RMP2-FC{s}6-31G(d){s}{record.formula}{s}{user}{s}03-Jul-2019{s}0{s}{s}"
-        f"#p mp2/6-31g(d) freq scrf=(smd,solvent=water){s}{s}A title{s}{s}{record.charge},{record.multiplicity}{s}"
+        f"1{s}1{s}GINC-NODE7{s}Freq{s}{method}{s}6-31G(d){s}{record.formula}{s}{user}{s}03-Jul-2019{s}0{s}{s}"
+        f"{route}{s}{s}A title{s}{s}{record.charge},{record.multiplicity}{s}"
         f"{geometry}{s}{s}Version=ES64L-G16RevC.01{s}{energy}{s}RMSD=0.0{s}NImag=0{s}{s}{hessian}{s}{s}{gradient}{s}{s}{s}@"
     )
     return "\n" + "\n".join(" " + text[i : i + 70] for i in range(0, len(text), 70)) + "\n"

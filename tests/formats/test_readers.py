@@ -89,6 +89,22 @@ def test_gaussian_takes_the_last_block_with_a_hessian(tmp_path, isotopic):
     same(one(emitters.write(tmp_path / "two.log", text)), isotopic)
 
 
+@pytest.mark.parametrize(
+    ("method", "route", "energy"),
+    [
+        ("RMP2-FC", "#p mp2/6-31g(d) freq", "MP2"),
+        ("RB3LYP", "#p b3lyp/6-31g(d) freq", "MP2"),  # no such block exists; the highest value counts
+        ("RBD-FC", "#p bd/6-31g(d) freq", None),
+        ("RB3LYP", "#p b3lyp/6-31g(d) td=(nstates=3) freq", None),
+        ("RB3LYP", "#p freq td b3lyp/6-31g(d)", None),
+    ],
+)
+def test_gaussian_energy_is_of_the_surface_of_the_hessian(tmp_path, isotopic, method, route, energy):
+    text = emitters.gaussian_log(isotopic, method=method, route=route)
+    record = one(emitters.write(tmp_path / "a.log", text))
+    assert record.energy == (pytest.approx(isotopic.energy, abs=1e-5) if energy else None)
+
+
 def test_gaussian_job_that_failed(tmp_path, isotopic):
     text = emitters.gaussian_log(isotopic).split("\n 1\\1")[0] + "\n Error termination via Lnk1e in l502.exe\n"
     with pytest.raises(FormatError, match=r"a\.log, line \d+: the Gaussian job failed"):
