@@ -167,7 +167,7 @@ class _Run:
         self._seen = Seen()
         self._companions: set[str] = set()
         self._sources: dict[str, dict[str, Any]] = {}
-        self._conversions: dict[str, Any] = {}
+        self._conversions: list[dict[str, Any]] = []  # one entry for each set of units met in a format
         self._atoms_of_group: dict[str, bytes] = {}
         self._taken = 0
 
@@ -244,7 +244,9 @@ class _Run:
     def _remember(self, record: LabelledGeometry, path: Path) -> None:
         facts = record.provenance
         self._sources[str(path)] = {"name": path.name, "size": facts.get("size"), "sha256": facts.get("sha256")}
-        self._conversions.setdefault(str(facts.get("format")), facts.get("conversions") or {})
+        conversion = {"format": facts.get("format"), "fields": facts.get("conversions") or {}}
+        if conversion not in self._conversions:
+            self._conversions.append(conversion)
         for companion in facts.get("companions") or []:
             beside = path.parent / companion["source"]
             self._companions.add(os.path.abspath(beside))
@@ -268,7 +270,7 @@ class _Run:
             "routine": "nequip_hessian.convert",
             "options": {key: value for key, value in vars(self.options).items() if value is not None},
             "sources": list(self._sources.values()),
-            "conversions": [{"format": name, "fields": fields} for name, fields in sorted(self._conversions.items())],
+            "conversions": self._conversions,
         }
 
 
