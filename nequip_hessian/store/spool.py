@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -21,6 +22,7 @@ from nequip_hessian.store.layout import BY_PATH, ArraySpec, numpy_dtype
 
 AnyArray = npt.NDArray[Any]
 BATCH_BYTES: Final = 16 * 2**20
+BATCH_SECONDS: Final = 30.0
 BLOCK_BYTES: Final = 8 * 2**20
 _JOURNAL: Final = "journal.json"
 
@@ -68,7 +70,8 @@ class Spool:
         self._dtypes: dict[str, str] = {}
         self._rows: dict[str, int] = {}
         self._buffers: dict[str, list[AnyArray]] = {}
-        self._pending = 0
+        self._buffered: dict[str, int] = {}
+        self._pending, self._flushed = 0, time.monotonic()
         self.state: dict[str, Any] = {}
         self._load()
 
@@ -106,7 +109,7 @@ class Spool:
 
     def rows(self, path: str) -> int:
         """Rows appended so far, buffered ones included."""
-        return self._rows.get(path, 0) + sum(len(block) for block in self._buffers.get(path, ()))
+        return self._rows.get(path, 0) + self._buffered.get(path, 0)
 
     def dtype(self, path: str) -> str:
         """Zarr data type name of an array begun."""
@@ -139,11 +142,12 @@ class Spool:
         """Append rows to an array begun; converted to its data type."""
         block = np.array(rows, dtype=numpy_dtype(self._dtypes[path]), order="C")
         self._buffers.setdefault(path, []).append(block)
+        self._buffered[path] = self._buffered.get(path, 0) + len(block)
         self._pending += block.nbytes
 
     def flush_if_full(self) -> None:
-        """Write the buffers once they hold a batch; call it between records only."""
-        if self._pending >= BATCH_BYTES:
+        """Write the buffers once they hold a batch or have waited long enough; call it between records only."""
+        if self._pending >= BATCH_BYTES or time.monotonic() - self._flushed > BATCH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -169,7 +173,8 @@ class Spool:
                 file.flush()
                 os.fsync(file.fileno())
         self._buffers.clear()
-        self._pending = 0
+        self._buffered.clear()
+        self._pending, self._flushed = 0, time.monotonic()
 
     def _write_journal(self) -> None:
         journal = self.folder / _JOURNAL

@@ -153,7 +153,7 @@ class StoreWriter:
             self.append(record)
 
     def flush(self) -> None:
-        """Make everything appended so far survive a kill (it happens by itself every 16 MiB)."""
+        """Make everything appended so far survive a kill (it happens by itself every 16 MiB or 30 seconds)."""
         self._open.flush()
 
     def add_provenance(self, facts: Mapping[str, Any]) -> None:
