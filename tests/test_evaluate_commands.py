@@ -1,0 +1,121 @@
+"""The documented commands on a model that nequip-train made, and the same commands on input that is wrong."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import read
+
+from nequip_hessian.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("evaluate", "energy", "optimise", "vibrations")
+
+
+def blocks(page):
+    return re.findall(r"```(bash|python)\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), flags=re.DOTALL)
+
+
+PREPARATION = blocks("evaluate")[0][1]
+BLOCKS = [(page, kind, text) for page in PAGES for kind, text in blocks(page) if text != PREPARATION]
+
+
+def run(kind, text, folder):
+    command = ["bash", "-e", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder like the repository root, with the documented model and store in out/."""
+    folder = tmp_path_factory.mktemp("workplace")
+    for name in ("configs", "datasets", "tests"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "out").mkdir()
+    run("bash", PREPARATION, folder)
+    return folder
+
+
+def test_every_page_prepares_in_the_same_way():
+    assert all(PREPARATION in dict.fromkeys(text for _, text in blocks(page)) for page in PAGES)
+    assert len(BLOCKS) == 8
+
+
+@pytest.mark.parametrize(("page", "kind", "text"), BLOCKS, ids=[f"{page}-{i}" for i, (page, *_) in enumerate(BLOCKS)])
+def test_a_documented_block_runs(workplace, page, kind, text):
+    done = run(kind, text, workplace)
+    assert "Traceback" not in done.stderr
+
+
+def test_what_the_documented_commands_wrote(workplace):
+    out = workplace / "out"
+    for page, kind, text in BLOCKS:
+        if page in ("energy", "vibrations") or "out/report" in text:
+            run(kind, text, workplace)
+    hessian = np.load(out / "hessian.npy")
+    assert hessian.shape == (12, 12)
+    np.testing.assert_allclose(hessian, hessian.T)
+    labelled = read(out / "labelled.extxyz")
+    assert np.isfinite(labelled.get_potential_energy())
+    assert labelled.get_forces().shape == (4, 3)
+    modes = json.loads((out / "modes" / "frequencies.json").read_text(encoding="utf-8"))
+    assert len(modes["wavenumbers_cm"]) == 6
+    document = json.loads((out / "report" / "report.json").read_text(encoding="utf-8"))
+    assert document["models"][0]["name"] == "efh"
+    assert len(document["models"][0]["sha256"]) == 64
+    assert document["models"][0]["figures"]["force_mae"]["n"] > 0
+    # exact second derivatives of the forces' own energy
+    assert document["models"][0]["figures"]["consistency"]["value"] < 1e-3
+
+
+def test_wrong_input_is_one_line_and_a_status(workplace, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(workplace)
+    model = "out/efh/best.ckpt"
+    (tmp_path / "xenon.xyz").write_text("2\n\nXe 0 0 0\nXe 0 0 3\n", encoding="utf-8")
+    (tmp_path / "cut.xyz").write_text("3\n\nH 0 0 0\n", encoding="utf-8")
+    (tmp_path / "no.ckpt").write_text("no model", encoding="utf-8")
+    cases = {
+        ("energy", model, str(tmp_path / "xenon.xyz")): "has not seen Xe",
+        ("vibrations", model, str(tmp_path / "xenon.xyz")): "has not seen Xe",
+        ("optimise", model, str(tmp_path / "cut.xyz")): "cut.xyz",
+        ("optimise", model, str(tmp_path / "none.xyz")): "no such file",
+        ("energy", str(tmp_path / "no.ckpt"), "out/formaldehyde.xyz"): "no.ckpt",
+        ("vibrations", model, "--compare", str(tmp_path / "cut.xyz")): "cut.xyz",
+        ("evaluate", model, "out/nothing.zarr", "-o", str(tmp_path / "o")): "nothing.zarr",
+        ("evaluate", "absent.ckpt", "out/demo.zarr", "-o", str(tmp_path / "o")): "absent.ckpt",
+        ("evaluate", model, "out/demo.zarr", "-o", str(tmp_path / "o"), "--split", "demo:nowhere"): "no part 'nowhere'",
+    }
+    from ase.build import molecule
+    from ase.io import write
+
+    write("out/formaldehyde.xyz", molecule("H2CO"))
+    for arguments, message in cases.items():
+        assert main(list(arguments)) == 1, arguments
+        error = capsys.readouterr().err
+        assert message in error
+        assert "Traceback" not in error
+        assert error.startswith(f"nequip-hessian {arguments[0]}: error: ")
+        assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "o").exists()
+    assert main(["vibrations", model]) == 2
+
+
+def test_a_minimisation_that_does_not_converge_is_status_1(workplace, capsys, monkeypatch):
+    from ase.build import molecule
+    from ase.io import write
+
+    monkeypatch.chdir(workplace)
+    write("out/bent.xyz", molecule("H2CO"))
+    assert main(["optimise", "out/efh/best.ckpt", "out/bent.xyz", "--fmax", "1e-9", "--steps", "1"]) == 1
+    captured = capsys.readouterr()
+    assert "NO" in captured.out
+    assert "geometry 0: largest force" in captured.err
