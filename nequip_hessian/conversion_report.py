@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -127,10 +128,7 @@ class ConversionReport:
             if len(taken) > most:
                 lines.append(f"... and {len(taken) - most} more, all in the JSON report")
             lines.append("asym, transl: eV/A^2; rot: eV/A; freq: recomputed against printed, cm^-1")
-        warnings = [f"warning: {_short(e, base)}: {text}" for e in taken for text in self._texts(e)]
-        lines += warnings[:most]
-        if len(warnings) > most:
-            lines.append(f"... and {len(warnings) - most} more warnings, all in the JSON report")
+        lines += self._warnings(taken, base)[:most]
         lines += [f"duplicate: {e.source}: {e.reason}" for e in self.entries if e.status == "duplicate"][:most]
         levels = Counter(entry.level for entry in taken)
         if len(levels) > 1:
@@ -145,8 +143,20 @@ class ConversionReport:
         return [f"{e.source}{f' [{e.index}]' if e.index else ''}: {e.reason}" for e in refused]
 
     @staticmethod
-    def _texts(entry: Entry) -> tuple[str, ...]:
-        return (*(entry.checks.warnings if entry.checks else ()), *entry.notes)
+    def _warnings(taken: list[Entry], base: str) -> list[str]:
+        """One line a warning; the same one at more than three geometries, whatever its numbers, is one line."""
+        alike: dict[str, list[tuple[Entry, str]]] = {}
+        for entry in taken:
+            for text in (*(entry.checks.warnings if entry.checks else ()), *entry.notes):
+                alike.setdefault(re.sub(r"[\d.]+(?:e[-+]?\d+)?", "#", text), []).append((entry, text))
+        lines = []
+        for same in alike.values():
+            if len(same) > 3:
+                entry, text = same[0]
+                lines.append(f"warning: {len(same)} geometries, {_short(entry, base)} the first: {text}")
+            else:
+                lines += [f"warning: {_short(entry, base)}: {text}" for entry, text in same]
+        return lines
 
 
 _HEADER: Final = ("source", "formula", "kind", "identities", "asym", "transl", "rot", "freq")

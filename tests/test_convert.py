@@ -500,6 +500,15 @@ def test_damaged_frame_says_that_the_rest_was_not_read(tmp_path, formaldehyde):
     assert "what follows in the file was not read" in report.entries[1].reason
 
 
+def test_the_same_warning_at_many_geometries_is_one_line(tmp_path, formaldehyde):
+    records = [noisy(emitters.made("H2CO", seed=seed), 0.05).replace(label=str(seed)) for seed in range(5)]
+    write_extxyz(tmp_path / "a.xyz", records)
+    table = convert([tmp_path / "a.xyz"], tmp_path / "s.zarr").table()
+    (line,) = [line for line in table.splitlines() if line.startswith("warning")]
+    assert "5 geometries" in line
+    assert "--project asr" in line
+
+
 def test_units_of_the_provenance_are_invertible(tmp_path, formaldehyde):
     path = emitters.write(tmp_path / "a.fchk", emitters.fchk(formaldehyde))
     convert([path], tmp_path / "s.zarr")
