@@ -65,18 +65,10 @@ def command(name, *arguments, cwd):
 
 def train(config, store, folder, *overrides):
     """One run of nequip-train on a shipped configuration; its output folder is `folder`."""
-    arguments = [
-        "-cp",
-        ROOT / "configs",
-        "-cn",
-        config,
-        f"store={store}",
-        "data.split=random",
-        f"hydra.run.dir={folder}",
-    ]
-    small = (
-        [] if config == "minimal" else ["training_module.model.num_features=8", "training_module.model.num_layers=2"]
-    )
+    arguments = ["-cp", ROOT / "configs", "-cn", config, f"store={store}", "data.split=random"]
+    model = "training_module.model"
+    small = [f"{model}.num_features=8", f"{model}.num_layers=2"] if config == "complete" else []
+    arguments.append(f"hydra.run.dir={folder}")
     return command("nequip-train", *arguments, *small, *overrides, cwd=folder.parent)
 
 
@@ -198,9 +190,9 @@ def test_a_packaged_plain_model_is_fine_tuned_on_hessians(small_store, work):
     (work / "finetune.yaml").write_text(text)
     folder = work / "finetune"
     arguments = ["-cp", work, "-cn", "finetune", f"store={small_store}", "data.split=random", f"hydra.run.dir={folder}"]
-    command("nequip-train", *arguments, "trainer.max_epochs=3", cwd=work)
+    command("nequip-train", *arguments, "trainer.max_epochs=12", "training_module.optimizer.lr=0.002", cwd=work)
     loss = logged(folder, "train_loss_epoch/hessian_mse")
-    assert loss[-1] < loss[0]
+    assert np.mean(loss[-3:]) < 0.8 * loss[0]
     command("nequip-package", "build", folder / "best.ckpt", work / "finetuned.nequip.zip", cwd=work)
     assert (work / "finetuned.nequip.zip").is_file()
 
