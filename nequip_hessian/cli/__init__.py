@@ -2,15 +2,15 @@
 
 A verb module holds `add_parser(subparsers)` and `run(args) -> int` and imports
 anything heavy inside `run`, so that `--help` answers at once. Exit status: 0
-done, 1 something in the input was refused or found invalid (the message says
-what), 2 wrong usage, 130 interrupted.
+done, 1 the input was refused or found invalid and nothing was written (the
+message says what), 2 wrong usage, 3 part of the input was refused and the rest
+written, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import sys
 
@@ -30,8 +30,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nequip-hessian {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in VERBS:
-        if importlib.util.find_spec(f"nequip_hessian.cli.{verb}") is None:
-            continue
         module = importlib.import_module(f"nequip_hessian.cli.{verb}")
         module.add_parser(subparsers)
     return parser
