@@ -246,13 +246,13 @@ def profile_plot(evaluation: Evaluation, limit: int = 12) -> Canvas | None:
                 ms=3.2,
                 zorder=3,
             )
-        axis.set_title(reference.name, fontsize=9.5, color=INK)
+        axis.set_title(reference.name, fontsize=9.5, color=INK, pad=16 if failed else 6)
         axis.set_xlabel("distance from the highest point / Å", fontsize=8)
         axis.set_ylabel("energy / eV", fontsize=8)
         axis.grid(color=FAINT, lw=0.4)
         if failed:
             note = f"failed: {', '.join(failed)}"
-            axis.text(0.5, 0.03, note, transform=axis.transAxes, ha="center", fontsize=7.5, color="#be123c")
+            axis.text(0.5, 1.02, note, transform=axis.transAxes, ha="center", fontsize=7.5, color="#be123c")
     _legend(canvas, evaluation, reference=True)
     return canvas
 
