@@ -62,7 +62,7 @@ def EnergyForceHessianLoss(
 
             loss:
               _target_: nequip_hessian.train.EnergyForceHessianLoss
-              coeffs: {total_energy: 1.0, forces: 1.0, hessian: 0.1}
+              coeffs: {total_energy: 1.0, forces: 1.0, hessian: 0.01}
     """
     check_coeffs(coeffs, _COEFFS)
     forces: dict[str, Any] = {
