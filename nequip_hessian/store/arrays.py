@@ -32,26 +32,39 @@ class RowReader(Protocol):
         ...
 
 
+def _sizes(value: Any, least: int) -> list[int] | None:
+    """Return a list of whole numbers from `least` up, `None` where it is something else."""
+    good = isinstance(value, list) and all(type(size) is int and least <= size < 2**62 for size in value)
+    return value if good and value else None
+
+
+def _configuration(node: Any, name: str) -> dict[str, Any] | None:
+    """Return the configuration of a named Zarr extension point, `None` where it is another one or damaged."""
+    if not isinstance(node, dict) or node.get("name") != name:
+        return None
+    configuration = node.get("configuration", {})
+    return configuration if isinstance(configuration, dict) else None
+
+
 def is_plain(metadata: dict[str, Any]) -> bool:
     """Say whether the chunk files of an array hold its numbers as they are.
 
     True only for: a regular chunk grid cut along the first axis alone, the default chunk key
     encoding with `/`, a codec chain that is exactly `bytes`, little-endian, and no storage transformer.
     """
-    grid, keys, codecs = (metadata.get(k) for k in ("chunk_grid", "chunk_key_encoding", "codecs"))
-    if not (isinstance(grid, dict) and isinstance(keys, dict) and isinstance(codecs, list)):
+    grid = _configuration(metadata.get("chunk_grid"), "regular")
+    keys = _configuration(metadata.get("chunk_key_encoding"), "default")
+    codecs = metadata.get("codecs")
+    if grid is None or keys is None or not isinstance(codecs, list) or len(codecs) != 1:
         return False
-    shape, chunk = metadata.get("shape"), (grid.get("configuration") or {}).get("chunk_shape")
-    if grid.get("name") != "regular" or not shape or not chunk or list(shape[1:]) != list(chunk[1:]):
+    shape, chunk = _sizes(metadata.get("shape"), 0), _sizes(grid.get("chunk_shape"), 1)
+    if shape is None or chunk is None or shape[1:] != chunk[1:]:
         return False
-    separator = (keys.get("configuration") or {}).get("separator", "/")
-    if keys.get("name") != "default" or separator != "/" or metadata.get("storage_transformers"):
+    if keys.get("separator", "/") != "/" or metadata.get("storage_transformers"):
         return False
-    if len(codecs) != 1 or not isinstance(codecs[0], dict) or codecs[0].get("name") != "bytes":
-        return False
-    endian = (codecs[0].get("configuration") or {}).get("endian")
+    codec = _configuration(codecs[0], "bytes")
     one_byte = metadata.get("data_type") in ("bool", "int8", "uint8")
-    return endian == "little" or (one_byte and endian is None)
+    return codec is not None and (codec.get("endian") == "little" or (one_byte and codec.get("endian") is None))
 
 
 def _fill_value(metadata: dict[str, Any], dtype: np.dtype[Any], where: str) -> Any:
@@ -174,6 +187,8 @@ def open_rows(files: Files, path: str, *, mapped: bool = True) -> RowReader | No
         return None
     if metadata.get("node_type") != "array":
         raise StoreError(f"{files.path}: {path}: expected an array, found node_type {metadata.get('node_type')!r}")
+    if _sizes(metadata.get("shape"), 0) is None:
+        raise StoreError(f"{files.path}: {path}: expected a shape, found {metadata.get('shape')!r}")
     stored = isinstance(files, DirectoryFiles) or (isinstance(files, ZipFiles) and files.stored(f"{path}/c/"))
     if mapped and stored and is_plain(metadata):
         try:
@@ -184,5 +199,12 @@ def open_rows(files: Files, path: str, *, mapped: bool = True) -> RowReader | No
 
 
 def read_all(rows: RowReader) -> AnyArray:
-    """Read a whole array, read-only."""
-    return rows.rows(0, rows.shape[0])
+    """Read a whole array, read-only.
+
+    Raises:
+        StoreError: it does not fit into memory.
+    """
+    try:
+        return rows.rows(0, rows.shape[0])
+    except MemoryError as exc:
+        raise StoreError(f"an array of shape {rows.shape} does not fit into memory") from exc

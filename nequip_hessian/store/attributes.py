@@ -119,8 +119,10 @@ def _core(entry: Mapping[str, Any]) -> dict[str, Any]:
     return core
 
 
-def level_from_dict(entry: Mapping[str, Any], where: str) -> LevelOfTheory:
+def level_from_dict(entry: Any, where: str) -> LevelOfTheory:
     """Read one entry of `levels_of_theory`; keys of a later version and `extra` are passed over."""
+    if not isinstance(entry, Mapping):
+        raise StoreError(f"{where}: level of theory: expected an object, found {entry!r}")
     try:
         return LevelOfTheory(**{key: entry[key] for key in LEVEL_KEYS if key in entry})
     except (TypeError, RecordError) as exc:

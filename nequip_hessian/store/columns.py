@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store.arrays import RowReader, ZarrRows, open_rows, read_all
 from nequip_hessian.store.files import Files
+from nequip_hessian.store.layout import spec_of
 
 AnyArray = npt.NDArray[Any]
 KEPT_BYTES: Final = 64 * 2**20
@@ -22,10 +24,13 @@ class Columns:
     Args:
         files: the bytes of the store
         mapped: allow the memory-mapped path
+        counts: sizes G, A, M and K that arrays must have, by symbol of the layout; a damaged shape is
+            then found before anything is read
     """
 
-    def __init__(self, files: Files, *, mapped: bool = True) -> None:
+    def __init__(self, files: Files, *, mapped: bool = True, counts: Mapping[str, int] | None = None) -> None:
         self.files = files
+        self._counts = counts or {}
         self._mapped = mapped
         self._rows: dict[str, RowReader | None] = {}
         self._whole: dict[str, AnyArray | None] = {}
@@ -33,8 +38,21 @@ class Columns:
     def rows(self, path: str) -> RowReader | None:
         """Return the row reader of an array, opened once."""
         if path not in self._rows:
-            self._rows[path] = open_rows(self.files, path, mapped=self._mapped)
+            rows = open_rows(self.files, path, mapped=self._mapped)
+            self._check_size(path, rows)
+            self._rows[path] = rows
         return self._rows[path]
+
+    def _check_size(self, path: str, rows: RowReader | None) -> None:
+        spec = spec_of(path)
+        if rows is None or spec is None:
+            return
+        symbol = str(spec.shape[0])
+        count = self._counts.get(symbol.removesuffix("+1"))
+        wanted = None if count is None else count + symbol.endswith("+1")
+        if rows.shape[1:] != spec.row_shape or (wanted is not None and rows.shape[0] != wanted):
+            shape = ("any" if wanted is None else wanted, *spec.row_shape)
+            raise StoreError(f"{self.files.path}: {path}: expected shape {shape}, found {rows.shape}")
 
     def part(self, path: str, start: int, stop: int) -> AnyArray | None:
         """Return rows start to stop - 1 of an array; behind a codec a small one is read whole, once."""

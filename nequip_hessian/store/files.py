@@ -157,6 +157,12 @@ def open_files(path: str | Path) -> Files:
     return ZipFiles(path)
 
 
+def array_attributes(files: Files, path: str) -> dict[str, Any]:
+    """Return the attributes of an array, none where there is no such array or they are damaged."""
+    attributes = (read_metadata(files, path) or {}).get("attributes")
+    return attributes if isinstance(attributes, dict) else {}
+
+
 def _hint(path: Path) -> str:
     unfinished, old = (path.with_name(path.name + suffix) for suffix in (".unfinished", ".old"))
     hints = []

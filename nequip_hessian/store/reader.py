@@ -23,7 +23,7 @@ from nequip_hessian.record import KINDS, ROLES, LabelledGeometry, LevelOfTheory
 from nequip_hessian.store.arrays import AnyArray, RowReader
 from nequip_hessian.store.attributes import check_version, level_from_dict
 from nequip_hessian.store.columns import Columns
-from nequip_hessian.store.files import open_files, read_metadata, why_no_metadata
+from nequip_hessian.store.files import array_attributes, open_files, read_metadata, why_no_metadata
 from nequip_hessian.store.layout import NAME, SPLIT_PREFIX, UNKNOWN_CHARGE, UNKNOWN_MULTIPLICITY
 from nequip_hessian.store.reactions import Reaction, find_reactions
 
@@ -68,6 +68,14 @@ class HessianStore:
         self._columns_now: Columns | None = None
         self._hessian: RowReader | None = None
 
+    @property
+    def _counts(self) -> dict[str, int]:
+        counts = self.attributes.get("counts")
+        names = {"G": "geometries", "A": "atoms", "M": "hessian_elements"}
+        if not isinstance(counts, dict) or not all(type(counts.get(name)) is int for name in names.values()):
+            raise StoreError(f"{self.path}: its attribute 'counts' is damaged: {counts!r}")
+        return {symbol: counts[name] for symbol, name in names.items()}
+
     # -- processes and pickling --------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
@@ -80,7 +88,7 @@ class HessianStore:
     @property
     def _columns(self) -> Columns:
         if self._columns_now is None or self._pid != os.getpid():
-            self._columns_now = Columns(open_files(self.path), mapped=self._mapped)
+            self._columns_now = Columns(open_files(self.path), mapped=self._mapped, counts=self._counts)
             self._hessian = None
             self._pid = os.getpid()
         return self._columns_now
@@ -231,8 +239,7 @@ class HessianStore:
 
     @cached_property
     def _projected(self) -> bool | None:
-        metadata = read_metadata(open_files(self.path), "frequency/value") or {}
-        value = (metadata.get("attributes") or {}).get("projected")
+        value = array_attributes(self._columns.files, "frequency/value").get("projected")
         return value if isinstance(value, bool) else None
 
     # -- the whole store ---------------------------------------------------------------------
@@ -245,7 +252,10 @@ class HessianStore:
     @cached_property
     def levels(self) -> list[LevelOfTheory]:
         """Levels of theory; `store.level` counts them from 0."""
-        return [level_from_dict(entry, str(self.path)) for entry in self.attributes.get("levels_of_theory", [])]
+        found = self.attributes.get("levels_of_theory")
+        if not isinstance(found, list):
+            raise StoreError(f"{self.path}: its attribute 'levels_of_theory' is no list")
+        return [level_from_dict(entry, str(self.path)) for entry in found]
 
     @cached_property
     def split_schemes(self) -> list[str]:
@@ -263,8 +273,7 @@ class HessianStore:
         if codes is None:
             known = ", ".join(self.split_schemes) or "none"
             raise StoreError(f"{self.path}: no split scheme {scheme!r}; it has: {known}")
-        metadata = read_metadata(self._columns.files, f"{SPLIT_PREFIX}{scheme}") or {}
-        parts = (metadata.get("attributes") or {}).get("parts")
+        parts = array_attributes(self._columns.files, f"{SPLIT_PREFIX}{scheme}").get("parts")
         if not isinstance(parts, list) or (len(codes) and int(codes.max()) >= len(parts)):
             raise StoreError(f"{self.path}: split {scheme!r}: its attribute 'parts' does not name all its codes")
         return codes, tuple(str(part) for part in parts)

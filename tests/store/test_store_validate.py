@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 
@@ -14,6 +15,7 @@ from nequip_hessian.curvature import unpack
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store import HessianStore, differences, validate
 from nequip_hessian.store.report import MAX_MESSAGES
+from nequip_hessian.store.summary import summarise
 
 
 def _text(content):
@@ -210,3 +212,42 @@ def test_info(write, capsys):
 def test_packed_matches_record(write):
     store = HessianStore(write())
     np.testing.assert_array_equal(unpack(store.packed(4)), store[4].hessian)
+
+
+def _nodes(value, path=()):
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in items:
+        yield from _nodes(part, (*path, key))
+
+
+ODD = [None, -1, 0, 2**70, 1.5, True, "", [], {}, [1], {"a": 1}, "NaN", [[]], "float16", "/", 1e308, 10**9]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_metadata_never_gives_a_traceback(write):
+    """30 random changes of single metadata values: validator, reader and summary answer in our own errors."""
+    path = write()
+    files = sorted(path.rglob("zarr.json"))
+    rng = np.random.default_rng(11)
+    for _ in range(30):
+        file = files[rng.integers(len(files))]
+        raw = file.read_text()
+        value = json.loads(raw)
+        places = list(_nodes(value))
+        *way, last = places[rng.integers(len(places))]
+        node = value
+        for key in way:
+            node = node[key]
+        node[last] = ODD[rng.integers(len(ODD))]
+        file.write_text(json.dumps(value))
+        validate(path)
+        for mapped in (True, False):
+            with contextlib.suppress(StoreError):
+                store = HessianStore(path, mapped=mapped)
+                _ = [store[i] for i in range(min(len(store), 3))], store.reactions()
+        with contextlib.suppress(StoreError):
+            summarise(path)
+        file.write_text(raw)
+    assert validate(path, 3).valid
