@@ -136,6 +136,8 @@ def evaluate(
     options = options or Options()
     if not models or len({model.name for model in models}) != len(models):
         raise ConfigError(f"models: expected one or more of different names, found {[m.name for m in models]}")
+    if options.images < 4:
+        raise ConfigError(f"images: expected 4 or more with both ends, found {options.images}")
     indices, parts, notes = select(store, options.split, options.limit)
     reactions = complete_reactions(store, indices) if store.reactions() else []
     if not reactions:
@@ -273,12 +275,12 @@ class _Run:
     def paths(self, model: Model, cache: Cache) -> dict[str, ReactionPath]:
         found = {}
         for reaction in self.bar(self.reactions, model, "reaction paths"):
-            path = cache.path(reaction.group)
+            path = cache.path(reaction.group, self.options.images)
             if path is None:
                 named, _ = self.members(reaction)
                 ends = [atoms_of(named[role]) for role in ("reactant", "product")]
                 path = reaction_path(ends[0], ends[1], model.calculator, images=self.options.images)
-                cache.put_path(reaction.group, path)
+                cache.put_path(reaction.group, self.options.images, path)
             found[_name(reaction)] = path
         return found
 

@@ -9,6 +9,7 @@ from xtb_models import hydrogen_cyanide, label, xtb
 
 from nequip_hessian.analysis.accuracy import geometry_errors
 from nequip_hessian.analysis.cache import Cache, file_checksum, file_name
+from nequip_hessian.analysis.path import ReactionPath
 from nequip_hessian.analysis.prediction import masses_of, predict
 from nequip_hessian.errors import ConfigError, StoreError
 from nequip_hessian.evaluate import Model, Options, _distinct_names, evaluate
@@ -186,6 +187,18 @@ def test_what_is_kept_comes_back_as_it_was(tmp_path, records):
     np.testing.assert_array_equal(back[0].hessian, predictions[0].hessian)
     np.testing.assert_array_equal(back[6].forces, predictions[1].forces)
     assert back[6].hessian is None
+    path = ReactionPath(np.zeros((5, 3, 3)), np.arange(5.0), np.ones((5, 3, 3)), True, 7, 0.01, "idpp", None, "torn")
+    cache.put_path(3, 5, path)
+    again = cache.path(3, 5)
+    assert (again.converged, again.steps, again.guess, again.n_imaginary, again.failure) == (
+        True,
+        7,
+        "idpp",
+        None,
+        "torn",
+    )
+    np.testing.assert_array_equal(again.energies, path.energies)
+    assert cache.path(3, 9) is None  # another number of images is another search
     assert not list((tmp_path / "c").glob(".*tmp"))
     assert file_name("a/b") != file_name("a:b")
     assert file_name("best") == "best"
@@ -241,6 +254,8 @@ def test_wrong_selections_are_refused_in_one_line(store, models, tmp_path):
             evaluate(models, store, tmp_path, Options(split=split))
     with pytest.raises(ConfigError, match="limit: expected 1 or more"):
         evaluate(models, store, tmp_path, Options(limit=0))
+    with pytest.raises(ConfigError, match="images: expected 4 or more"):
+        evaluate(models, store, tmp_path, Options(images=2))
     with pytest.raises(ConfigError, match="different names"):
         evaluate([models[0], models[0]], store, tmp_path)
 
