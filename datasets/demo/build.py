@@ -15,8 +15,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from ase.data import atomic_masses
 
 from nequip_hessian.convert import convert
+from nequip_hessian.curvature import normal_modes
 from nequip_hessian.errors import HessianDataError
 from nequip_hessian.store import HessianStore, StoreWriter
 
@@ -75,8 +77,6 @@ def build(output: Path, raw: Path = HERE / "raw", overwrite: bool = False) -> Co
 
 def table(output: Path) -> str:
     """A Markdown table of the reactions in a built store: part, barrier, imaginary mode, numbers of points."""
-    from nequip_hessian.curvature import normal_modes
-
     reactions = json.loads((HERE / "reactions.json").read_text())["reactions"]
     store = HessianStore(output)
     groups = np.asarray(store.group)
@@ -87,13 +87,12 @@ def table(output: Path) -> str:
     for reaction in store.reactions():
         start, top, end = (store[i] for i in (reaction.reactant, reaction.transition_state, reaction.product))
         mask = groups == reaction.group
-        from ase.data import atomic_masses
-
         wave = normal_modes(top.hessian, top.positions, atomic_masses[top.numbers])[0][0]
         entry = reactions[reaction.label]
+        hessians = int(store.has_hessian[mask].sum())
         lines.append(
             f"| {entry['title']} | {entry['part']} | {len(top)} | {top.energy - start.energy:.2f} | "
-            f"{end.energy - start.energy:+.2f} | {abs(wave):.0f}i | {int(store.has_hessian[mask].sum())} | {mask.sum()} |"
+            f"{end.energy - start.energy:+.2f} | {abs(wave):.0f}i | {hessians} | {mask.sum()} |"
         )
     return "\n".join(lines)
 

@@ -68,7 +68,7 @@ def finished(folder: Path, part: str) -> bool:
 
 
 def export(folder: Path, name: str, part: str, target: Path) -> int:
-    """Write stationary.json, path.json and displaced.json (held out: displaced.extxyz); returns the number of results."""
+    """Write stationary.json, path.json and displaced.json (held out: displaced.extxyz); returns how many results."""
     target.mkdir(parents=True, exist_ok=True)
     side = json.loads((folder / "reactant.json").read_text())["extras"]["nequip_hessian"]["side"]
     groups = {

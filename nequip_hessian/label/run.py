@@ -6,22 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tqdm import tqdm
 
-from nequip_hessian.errors import EngineError
-from nequip_hessian.identities import diagnose, translation_residual
+from nequip_hessian.checks import check
+from nequip_hessian.errors import EngineError, PhysicsError
 from nequip_hessian.label.engine import Engine, Labels
 from nequip_hessian.label.journal import Journal, fingerprint
 from nequip_hessian.label.pool import check_workers, run_here, run_in_pool
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.store import StoreWriter
-
-TRANSLATION_WARNING: Final = 0.05
-"""Residual of the translational identity, eV/angstrom^2, above which a label is reported."""
-
-_WRONG = ("unit", "sign", "frame", "order", "inconsistent")
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ def label(
 
     Args:
         geometries: what to label; kind, role, group, label, path_coordinate, charge and multiplicity
-            are kept, labels they have are replaced
+            are kept, labels they have are replaced; an unknown kind is filled in as `checks.kind_of` says
         output: path of the store
         engine: e.g. `PyscfEngine()`, `TbliteEngine()`, `AseEngine("ase.calculators.emt:EMT")`
         hessian: False makes energies and forces only
@@ -199,11 +194,15 @@ def _records(
         if labels is None:
             report.failures.append(Failure(index, geometry.label, f"the journal {journal.folder} lost its label"))
             continue
-        record = labelled(geometry, labels, level)
-        reason = _judge(record, index, report)
-        if reason is not None:
-            report.failures.append(Failure(index, geometry.label, reason))
+        try:
+            record, found = check(labelled(geometry, labels, level))
+        except PhysicsError as exc:
+            report.failures.append(Failure(index, geometry.label, f"the label contradicts physics: {exc}"))
             continue
+        name = f"geometry {index} ({record.label or record.formula})"
+        report.warnings += [f"{name}: {warning}" for warning in found.warnings]
+        report.worst_translation = max(report.worst_translation, found.translation or 0.0)
+        report.worst_asymmetry = max(report.worst_asymmetry, found.asymmetry or 0.0)
         report.labelled += 1
         yield record
 
@@ -228,26 +227,6 @@ def labelled(geometry: LabelledGeometry, labels: Labels, level: LevelOfTheory) -
         level=level,
         provenance=geometry.provenance,
     )
-
-
-def _judge(record: LabelledGeometry, index: int, report: LabelReport) -> str | None:
-    """Hold a label against the exact identities; returns why it cannot be used, or None."""
-    if record.hessian is None or record.forces is None:
-        return None
-    translation = translation_residual(record.hessian)
-    report.worst_translation = max(report.worst_translation, translation)
-    report.worst_asymmetry = max(report.worst_asymmetry, record.asymmetry or 0.0)
-    name = f"geometry {index} ({record.label or record.formula})"
-    if not record.pbc.any():  # type: ignore[union-attr]
-        diagnosis = diagnose(record.hessian, record.positions, record.forces)
-        if diagnosis.verdict in _WRONG:
-            return f"the label contradicts an exact identity, {diagnosis.verdict}: {diagnosis.message}"
-    if translation > TRANSLATION_WARNING:
-        report.warnings.append(
-            f"{name}: block columns of the Hessian sum to {translation:.3f} eV/angstrom^2 instead of 0; a finer grid, "
-            "tighter convergence or another displacement would mend it"
-        )
-    return None
 
 
 def _facts(engine: Engine, hessian: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from nequip_hessian.label.tblite import TbliteEngine
 from nequip_hessian.store import HessianStore
 
 sys.path.insert(0, str(Path(__file__).parent))
-from engines import Counting  # noqa: E402
+from engines import Counting
 
 NAMES = ("H2O", "NH3", "HCN", "CO", "CH4")
 
