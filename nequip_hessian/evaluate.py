@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
+from nequip_hessian import __version__
 from nequip_hessian.analysis.accuracy import geometry_errors, is_stationary
 from nequip_hessian.analysis.cache import Cache, file_checksum, file_name
 from nequip_hessian.analysis.consistency import STEP, consistency_error
@@ -219,9 +220,8 @@ class _Run:
         return named, [self.store[i] for i in reaction.path if i not in roles.values()]
 
     def model(self, model: Model) -> ModelResult:
-        cache = Cache(
-            self.out / "cache" / file_name(model.name), {"model": model.checksum or model.name, "store": self.checksum}
-        )
+        key = {"model": model.checksum or model.name, "store": self.checksum, "version": __version__}
+        cache = Cache(self.out / "cache" / file_name(model.name), key)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HessianDataWarning)  # said once, in the notes
             predictions = self.predictions(model, cache)
