@@ -94,6 +94,30 @@ def test_zero_probes_give_zero_products_and_finite_gradients(pair):
     assert all(torch.isfinite(g).all() for g in gradients)
 
 
+def test_few_probes_in_a_batch_cost_little_and_change_nothing(pair, monkeypatch):
+    """Where most frames carry no probe, only those that do go through the product."""
+    mine, _ = pair
+    data = batch_of(["CH3OH", "HCN", "H2O", "CH4"], 2)
+    sparse = data["hessian_probe"].clone()
+    sparse[data["batch"] != 1] = 0.0
+    dense = mine(dict(data))
+    sizes = []
+    product = HessianOutput.forward
+    monkeypatch.setattr(
+        HessianOutput,
+        "forward",
+        lambda self, d: (sizes.append(len(d["pos"]) if "hessian_probe" in d else 0), product(self, d))[1],
+    )
+    found = mine({**data, "hessian_probe": sparse})
+    assert sizes == [0, 2 * 3]
+    one = data["batch"] == 1
+    torch.testing.assert_close(found["hessian_product"][one], dense["hessian_product"][one], rtol=0, atol=1e-13)
+    assert (found["hessian_product"][~one] == 0).all()
+    for key in ("total_energy", "forces"):
+        torch.testing.assert_close(found[key], dense[key], rtol=0, atol=1e-13)
+    mine({**data, "hessian_probe": 0 * sparse})["hessian_product"].sum().backward()
+
+
 def test_evaluation_leaves_nothing_behind(pair):
     mine, _ = pair
     mine.eval()
