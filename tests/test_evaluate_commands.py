@@ -56,6 +56,7 @@ def outcomes(workplace):
     return [run(kind, text, workplace) for _, kind, text in BLOCKS]
 
 
+@pytest.mark.slow
 def test_the_documented_blocks_run_and_write_what_they_say(workplace, outcomes):
     assert not any("Traceback" in done.stderr for done in outcomes)
     out = workplace / "out"
