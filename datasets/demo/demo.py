@@ -91,11 +91,11 @@ def train(arm: str, store: Path, out: Path, overrides: list[str]) -> Path:
     finished = folder / "finished"
     if finished.is_file() and finished.read_text() == digest.hexdigest():
         print(f"{arm}: trained already, in {shown(folder)}")
-        return folder / "best.ckpt"
+        return folder / "last.ckpt"
     command = [SCRIPTS / "nequip-train", "-cp", config.parent, "-cn", config.stem, f"store={store}"]
     run([*command, f"hydra.run.dir={folder}", *overrides], quiet_to=out / f"{arm}.log")
     finished.write_text(digest.hexdigest())
-    return folder / "best.ckpt"
+    return folder / "last.ckpt"
 
 
 def main() -> int:
