@@ -111,10 +111,10 @@ def main() -> int:
     converted, store = out / "converted.zarr", out / "demo.zarr"
 
     print("\n== 1. Convert the raw outputs: each Hessian is held against physics ==")
-    options = ["-o", converted, "--without-hessian", "--group", "none", "--overwrite", "--brief"]
+    options = ["-o", converted, "--without-hessian", "--group", "none", "--overwrite", "--rows", "12"]
     run([hessian_tool, "convert", HERE / "raw", *options])
     print("\n== 2. Add the split by whole reactions, and validate ==")
-    run([sys.executable, HERE / "build.py", converted, "-o", store, "--overwrite"])
+    run([sys.executable, HERE / "build.py", "--converted", converted, "-o", store, "--overwrite"])
     run([hessian_tool, "validate", store])
     print("\n== 3. Train on energies and forces, then on energies, forces and Hessians ==")
     models = [f"{arm}={train(arm, store, out, args.overrides)}" for arm in ARMS]

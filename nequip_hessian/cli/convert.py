@@ -48,16 +48,19 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
     parser.add_argument("--report", metavar="FILE", help="JSON report (default: STORE.report.json)")
+    parser.add_argument(
+        "--rows", type=int, default=60, metavar="N", help="geometries in the printed table (default: 60)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert, print the table, and return the exit status."""
     from nequip_hessian.convert import convert
 
-    options = {key: value for key, value in vars(args).items() if key not in ("verb", "inputs", "output")}
+    options = {key: value for key, value in vars(args).items() if key not in ("verb", "inputs", "output", "rows")}
     report = convert(args.inputs, args.output, **options)
     if report.output is not None or len(report.entries) > 1:
-        print(report.table())
+        print(report.table(max(args.rows, 0)))
     for line in report.refusals():
         print(f"nequip-hessian convert: refused: {line}", file=sys.stderr)
     if report.output is None and not report.refusals():
