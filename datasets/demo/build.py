@@ -23,7 +23,7 @@ from nequip_hessian.errors import HessianDataError
 from nequip_hessian.store import HessianStore, StoreWriter
 
 HERE = Path(__file__).parent
-PARTS = ("train", "val", "test", "test_path", "test_displaced")
+PARTS = ("train", "val", "test", "test_path", "test_displaced", "test_known")
 ATTRIBUTES = {
     "id": "nequip-hessian-demo",
     "title": "Elementary reactions of 3 to 7 atoms with B3LYP/def2-SVP Hessians",
@@ -32,20 +32,40 @@ ATTRIBUTES = {
 }
 
 
-def part_of(reaction_part: str, kind: str | None) -> str:
-    """Part of the split `demo`: that of the reaction; the off-equilibrium points of held-out ones apart."""
-    if reaction_part == "test" and kind in ("path", "displaced"):
-        return f"test_{kind}"
-    return reaction_part
+def part_of(reaction_part: str, kind: str | None, has_hessian: bool) -> str:
+    """Part of the split `demo`: that of the reaction, off-equilibrium points with Hessians apart.
+
+    In a training reaction those were never trained on (`test_known`); of a held-out one they are
+    `test_path` and `test_displaced`.
+    """
+    if kind not in ("path", "displaced") or not has_hessian:
+        return reaction_part
+    return "test_known" if reaction_part == "train" else f"test_{kind}"
 
 
-def build(output: Path, raw: Path = HERE / "raw", overwrite: bool = False) -> Counter[str]:
+def convert_raw(raw: Path, target: Path) -> Path:
+    """Convert a folder of raw outputs; everything must be taken.
+
+    Raises:
+        HessianDataError: a raw output was refused
+    """
+    report = convert([raw], target, without_hessian=True, group="none")
+    refused = [entry for entry in report.entries if entry.status != "taken"]
+    if refused:
+        raise HessianDataError(f"{refused[0].source}: {refused[0].status}: {refused[0].reason}")
+    return target
+
+
+def build(
+    output: Path, raw: Path = HERE / "raw", overwrite: bool = False, converted: Path | None = None
+) -> Counter[str]:
     """Build the demo store.
 
     Args:
         output: the store to write
         raw: folder of raw outputs, one subfolder a reaction
         overwrite: replace a store that is there
+        converted: a store that `nequip-hessian convert` has made of `raw`; without one it is converted here
 
     Returns:
         Number of geometries in each part.
@@ -55,17 +75,15 @@ def build(output: Path, raw: Path = HERE / "raw", overwrite: bool = False) -> Co
     """
     reactions = json.loads((HERE / "reactions.json").read_text())["reactions"]
     with tempfile.TemporaryDirectory() as aside:
-        plain = Path(aside) / "plain.zarr"
-        report = convert([raw], plain, without_hessian=True, group="none")
-        refused = [entry for entry in report.entries if entry.status != "taken"]
-        if refused:
-            raise HessianDataError(f"{refused[0].source}: {refused[0].status}: {refused[0].reason}")
+        plain = converted or convert_raw(raw, Path(aside) / "plain.zarr")
         store = HessianStore(plain)
         records = [store[i] for i in range(len(store))]
         unknown = sorted({str(record.group) for record in records} - set(reactions))
         if unknown:
             raise HessianDataError(f"reactions.json: expected an entry for each group, none for {', '.join(unknown)}")
-        parts = [part_of(reactions[record.group]["part"], record.kind) for record in records]
+        parts = [
+            part_of(reactions[record.group]["part"], record.kind, record.hessian is not None) for record in records
+        ]
         codes = np.array([PARTS.index(part) for part in parts], dtype=np.int8)
         with StoreWriter(output, attributes=ATTRIBUTES, overwrite=overwrite) as writer:
             writer.extend(records)
@@ -101,11 +119,12 @@ def main() -> int:
     """Build, and print what is in it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the store to write")
+    parser.add_argument("--converted", type=Path, help="the store that convert made of raw/ (default: convert here)")
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
     args = parser.parse_args()
     args.output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        counts = build(args.output, overwrite=args.overwrite)
+        counts = build(args.output, overwrite=args.overwrite, converted=args.converted)
     except HessianDataError as exc:
         print(f"build.py: error: {exc}", file=sys.stderr)
         return 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -34,40 +35,84 @@ def shown(path: Path) -> str:
         return str(path)
 
 
-def run(arguments: list[str | Path], *, quiet_to: Path | None = None) -> None:
-    """Print a command and run it; end the demo with its message where it fails.
-
-    Args:
-        arguments: command and arguments
-        quiet_to: log file for its output; default: the terminal
-    """
+def announce(arguments: list[str | Path]) -> None:
+    """Print a command as the user would type it."""
     words = [shown(a) if isinstance(a, Path) else a for a in arguments]
     words[0] = Path(words[0]).name
     print("$", " ".join(f"'{w}'" if " " in w else w for w in words), flush=True)
-    if quiet_to is None:
-        status = subprocess.run(list(map(str, arguments)), check=False).returncode
-    else:
-        status = _follow(arguments, quiet_to)
+
+
+def run(arguments: list[str | Path]) -> None:
+    """Print a command and run it; end the demo where it fails."""
+    announce(arguments)
+    status = subprocess.run(list(map(str, arguments)), check=False).returncode
     if status:
-        where = f"; its output is in {shown(quiet_to)}" if quiet_to else ""
-        sys.exit(f"demo: the command ended with status {status}{where}")
+        sys.exit(f"demo: the command ended with status {status}")
 
 
-def _follow(arguments: list[str | Path], log: Path) -> int:
-    """Run a training with its output in a log file and a progress bar over its epochs."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as sink, tqdm(unit="epoch", leave=True) as bar:
-        process = subprocess.Popen(list(map(str, arguments)), stdout=sink, stderr=subprocess.STDOUT)
-        try:
-            while process.poll() is None:
-                time.sleep(0.5)
+def fingerprint(config: Path, store: Path, overrides: list[str]) -> str:
+    """SHA-256 of everything that decides how a training comes out."""
+    digest = hashlib.sha256(config.read_bytes() + json.dumps(overrides).encode())
+    for file in sorted(store.rglob("*")):
+        if file.is_file() and file.name != "zarr.json":
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def train_all(store: Path, out: Path, overrides: list[str]) -> dict[str, Path]:
+    """Train both models side by side, one core each; a finished one of an earlier demo is taken as it is.
+
+    Returns:
+        name of the model -> its last checkpoint.
+    """
+    running = {}
+    for arm, name in ARMS.items():
+        config = ROOT / "configs" / f"{name}.yaml"
+        folder, mark = out / arm, fingerprint(config, store, overrides)
+        finished = folder / "finished"
+        if finished.is_file() and finished.read_text() == mark:
+            print(f"{arm}: trained already, in {shown(folder)}")
+            continue
+        finished.unlink(missing_ok=True)
+        command: list[str | Path] = [SCRIPTS / "nequip-train", "-cp", config.parent, "-cn", config.stem]
+        command += [f"store={store}", f"hydra.run.dir={folder}", *overrides]
+        announce(command)
+        running[arm] = (command, out / f"{arm}.log", finished, mark)
+    if running:
+        _follow(running)
+    return {arm: out / arm / "last.ckpt" for arm in ARMS}
+
+
+def _follow(running: dict[str, tuple[list[str | Path], Path, Path, str]]) -> None:
+    """Run the trainings, output in log files, a progress bar over the epochs of each."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = {}
+    for position, (arm, (command, log, _, _)) in enumerate(running.items()):
+        with log.open("wb") as sink:
+            process = subprocess.Popen(list(map(str, command)), stdout=sink, stderr=subprocess.STDOUT, env=environment)
+        processes[arm] = (process, tqdm(desc=f"{arm:6}", total=epochs_of(arm), unit="epoch", position=position), log)
+    try:
+        while any(process.poll() is None for process, _, _ in processes.values()):
+            time.sleep(0.5)
+            for _, bar, log in processes.values():
                 _advance(bar, log)
-            _advance(bar, log)
-        except KeyboardInterrupt:
+    except KeyboardInterrupt:
+        for process, _, _ in processes.values():
             process.terminate()
             process.wait()
-            sys.exit("demo: interrupted; the same command goes on with the steps that are left")
-    return process.returncode
+        sys.exit("\n\ndemo: interrupted; the same command goes on with the steps that are left")
+    for arm, (process, bar, log) in processes.items():
+        bar.close()
+        if process.returncode:
+            sys.exit(f"\ndemo: training {arm} ended with status {process.returncode}; its output is in {shown(log)}")
+        _, _, finished, mark = running[arm]
+        finished.write_text(mark)
+
+
+def epochs_of(arm: str) -> int:
+    """Number of epochs in the configuration of an arm."""
+    text = (ROOT / "configs" / f"{ARMS[arm]}.yaml").read_text()
+    return int(re.findall(r"max_epochs: (\d+)", text)[0])
 
 
 def _advance(bar: tqdm[None], log: Path) -> None:
@@ -77,25 +122,7 @@ def _advance(bar: tqdm[None], log: Path) -> None:
     total = re.findall(r"max_epochs=(\d+)` reached", tail)
     epochs = re.findall(r"Epoch (\d+):", tail)
     done = int(total[-1]) if total else int(epochs[-1]) if epochs else 0
-    bar.update(done - bar.n)
-
-
-def train(arm: str, store: Path, out: Path, overrides: list[str]) -> Path:
-    """Train one model, or take the finished one of an earlier demo with the same data and settings."""
-    folder = out / arm
-    config = ROOT / "configs" / f"{ARMS[arm]}.yaml"
-    digest = hashlib.sha256(config.read_bytes() + json.dumps(overrides).encode())
-    for file in sorted(store.rglob("*")):
-        if file.is_file() and file.name != "zarr.json":
-            digest.update(file.read_bytes())
-    finished = folder / "finished"
-    if finished.is_file() and finished.read_text() == digest.hexdigest():
-        print(f"{arm}: trained already, in {shown(folder)}")
-        return folder / "last.ckpt"
-    command = [SCRIPTS / "nequip-train", "-cp", config.parent, "-cn", config.stem, f"store={store}"]
-    run([*command, f"hydra.run.dir={folder}", *overrides], quiet_to=out / f"{arm}.log")
-    finished.write_text(digest.hexdigest())
-    return folder / "last.ckpt"
+    bar.update(max(done - bar.n, 0))
 
 
 def main() -> int:
@@ -117,7 +144,7 @@ def main() -> int:
     run([sys.executable, HERE / "build.py", "--converted", converted, "-o", store, "--overwrite"])
     run([hessian_tool, "validate", store])
     print("\n== 3. Train on energies and forces, then on energies, forces and Hessians ==")
-    models = [f"{arm}={train(arm, store, out, args.overrides)}" for arm in ARMS]
+    models = [f"{arm}={checkpoint}" for arm, checkpoint in train_all(store, out, args.overrides).items()]
     print("\n== 4. Evaluate both on reactions that neither has seen ==")
     run([hessian_tool, "evaluate", *models, store, "-o", out / "report"])
     print(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes. Open {shown(out / 'report' / 'report.html')}")

@@ -50,7 +50,7 @@ def placed(path: Path, name: str, side: int) -> dict[str, Any]:
         if stem == "transition_state":
             place["path_coordinate"] = 0.0
         result["molecule"]["masses"], place["frequencies"] = harmonic(result)
-    elif stem.startswith("path"):
+    elif "path" in stem:
         place |= {"kind": "path", "path_coordinate": -side * found["arc"]}
     else:
         place |= {"kind": "displaced"}
@@ -64,6 +64,8 @@ def finished(folder: Path, part: str) -> bool:
     from recipe import DISPLACED
 
     last = folder / f"displaced_{DISPLACED[part] - 1:02d}.json"
+    if part == "train" and not (folder / "heldout_displaced_01.json").exists():
+        return False
     return last.exists() and all((folder / f"{stem}.json").exists() for stem in ROLES)
 
 
@@ -75,9 +77,12 @@ def export(folder: Path, name: str, part: str, target: Path) -> int:
         "stationary": [folder / f"{stem}.json" for stem in ROLES],
         "path": sorted(folder.glob("path_*.json")),
         "displaced": sorted(folder.glob("displaced_*.json")),
+        "held_out": sorted(folder.glob("heldout_*.json")),
     }
     for kind, paths in groups.items():
         results = [placed(path, name, side) for path in paths]
+        if not results:
+            continue
         if kind == "displaced" and part == "test":
             with tempfile.TemporaryDirectory() as aside:
                 dump(Path(aside) / "displaced.json", results)

@@ -191,11 +191,17 @@ def positive(hessian: Any, atoms: Atoms) -> Any:
     return (vectors * np.maximum(np.abs(values), 1.0)) @ vectors.T + 5.0 * basis @ basis.T
 
 
-def on_path(entry: dict[str, Any], folder: Path, name: str) -> None:
-    """Label points spread evenly along the path; with a Hessian in a held-out reaction."""
+def path_points(entry: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[int]]:
+    """The path as it was walked, its points by arc length, and the indices of those that are labelled."""
     state = json.loads((folder / "path.json").read_text())
     points = sorted((p for side in state["sides"] for p in side["points"]), key=lambda p: p["arc"])
     chosen = np.unique(np.linspace(0, len(points) - 1, ON_PATH[entry["part"]]).round().astype(int))
+    return state, points, chosen.tolist()
+
+
+def on_path(entry: dict[str, Any], folder: Path, name: str) -> None:
+    """Label points spread evenly along the path; with a Hessian in a held-out reaction."""
+    state, points, chosen = path_points(entry, folder)
     for count, index in enumerate(chosen):
         point, target = points[index], folder / f"path_{count:02d}.json"
         atoms = Atoms(state["symbols"], point["positions"])
@@ -216,17 +222,37 @@ def displaced(entry: dict[str, Any], folder: Path, name: str) -> None:
     """
     for count in range(DISPLACED[entry["part"]]):
         target = folder / f"displaced_{count:02d}.json"
-        if target.exists():
-            continue
-        origin = STATIONARY[count % 3][0]
-        atoms, labels = raw.load(folder / f"{origin}.json")
-        random = np.random.default_rng([zlib.crc32(name.encode()), count])
-        waves, modes = normal_modes((labels.hessian + labels.hessian.T) / 2, atoms.positions, atoms.get_masses())
-        stiffness = (np.maximum(np.abs(waves), 400.0) / WAVENUMBER) ** 2  # eV/(angstrom^2 u)
-        amplitude = np.sqrt(2 * random.uniform(0, 0.12, len(waves)) / stiffness) * random.choice([-1, 1], len(waves))
-        atoms.positions += (modes @ amplitude / np.sqrt(np.repeat(atoms.get_masses(), 3))).reshape(-1, 3)
-        found = DensityFunctional().labels(atoms, hessian=entry["part"] == "test")
-        raw.save(target, atoms, found, ENGINE, origin=origin)
+        if not target.exists():
+            displace(
+                folder, target, STATIONARY[count % 3][0], [zlib.crc32(name.encode()), count], entry["part"] == "test"
+            )
+
+
+def displace(folder: Path, target: Path, origin: str, seed: list[int], hessian: bool) -> None:
+    """Displace a stationary point along all its modes at random, and label it."""
+    atoms, labels = raw.load(folder / f"{origin}.json")
+    random = np.random.default_rng(seed)
+    waves, modes = normal_modes((labels.hessian + labels.hessian.T) / 2, atoms.positions, atoms.get_masses())
+    stiffness = (np.maximum(np.abs(waves), 400.0) / WAVENUMBER) ** 2  # eV/(angstrom^2 u)
+    amplitude = np.sqrt(2 * random.uniform(0, 0.12, len(waves)) / stiffness) * random.choice([-1, 1], len(waves))
+    atoms.positions += (modes @ amplitude / np.sqrt(np.repeat(atoms.get_masses(), 3))).reshape(-1, 3)
+    raw.save(target, atoms, DensityFunctional().labels(atoms, hessian=hessian), ENGINE, origin=origin)
+
+
+def held_out(entry: dict[str, Any], folder: Path, name: str) -> None:
+    """Off-equilibrium points of a training reaction with Hessians, for tests: two of the path, two displaced."""
+    state, points, chosen = path_points(entry, folder)
+    free = [index for index in range(len(points)) if index not in chosen]
+    for count, index in enumerate((free[len(free) // 4], free[3 * len(free) // 4])):
+        target = folder / f"heldout_path_{count:02d}.json"
+        if not target.exists():
+            atoms = Atoms(state["symbols"], points[index]["positions"])
+            labels = DensityFunctional().labels(atoms, hessian=True)
+            raw.save(target, atoms, labels, ENGINE, arc=points[index]["arc"])
+    for count, origin in enumerate(("reactant", "product")):
+        target = folder / f"heldout_displaced_{count:02d}.json"
+        if not target.exists():
+            displace(folder, target, origin, [zlib.crc32(name.encode()), 100 + count], True)
 
 
 def make(name: str, entry: dict[str, Any], folder: Path) -> None:
@@ -247,6 +273,8 @@ def make(name: str, entry: dict[str, Any], folder: Path) -> None:
     start = time.process_time()
     on_path(entry, folder, name)
     displaced(entry, folder, name)
+    if entry["part"] == "train":
+        held_out(entry, folder, name)
     log.info("%s: done, %.0f CPU s", name, time.process_time() - start)
 
 
