@@ -10,7 +10,7 @@ _EPILOG = """\
 examples:
   nequip-hessian vibrations model.nequip.zip molecule.xyz --optimise
   nequip-hessian vibrations last.ckpt ts.xyz -o modes/        (frequencies.csv, .json, an animation a mode)
-  nequip-hessian vibrations last.ckpt --compare my-orca.hess  (hers beside the model's, matched by overlap)
+  nequip-hessian vibrations last.ckpt --compare my-orca.hess  (both side by side, matched by overlap)
 
 Translations and rotations are projected out. Imaginary wavenumbers are printed as 1426.0i and are negative in files.
 """
