@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,8 @@ examples:
       --calculator-options '{"model": "small", "default_dtype": "float64"}' --method MACE-MP-0
 """
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
 _ONLY = {
     "basis": ("pyscf",),
     "grid_level": ("pyscf",),
@@ -69,7 +72,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--multiplicity", type=int, help="2S + 1 where the file says none (default: lowest)")
     parser.add_argument("--no-hessian", action="store_true", help="energies and forces only")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each process of several (default 1)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process (default 1)")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="of the stored Hessians (default float64)")
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
     parser.add_argument("--json", metavar="FILE", help="write the report here too")
@@ -90,6 +93,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Label, print the report, return the exit status."""
+    for name in THREAD_VARIABLES:  # threads of two processes on one core spin; the user's own setting wins
+        os.environ.setdefault(name, str(args.threads))
     from nequip_hessian.label.geometries import read_geometries, source_facts
     from nequip_hessian.label.run import label
 
