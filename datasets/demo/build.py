@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 PARTS = ("train", "val", "test", "test_path", "test_displaced", "test_known")
 ATTRIBUTES = {
     "id": "nequip-hessian-demo",
-    "title": "Elementary reactions of 3 to 7 atoms with B3LYP/def2-SVP Hessians",
+    "title": "Elementary reactions of 3 to 5 atoms with B3LYP/def2-SVP Hessians",
     "license": "MIT",
     "dataset_version": "0.1",
 }
