@@ -140,28 +140,50 @@ def reaction_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     return [{"model": model.name, **asdict(error)} for model in evaluation.models for error in model.reactions]
 
 
+PART_METRICS = ("shifted_energy_per_atom_mae", "force_mae", "hessian_mae")
+"""What the printed table shows part by part."""
+
+
 def text_table(evaluation: Evaluation) -> str:
     """Return the compact table of the key figures, one column a model, with the change against the first.
 
-    A change is over the cases that both models answered.
+    A change is over the cases that both models answered. Where several parts were evaluated, the
+    errors follow part by part.
     """
     columns = [evaluation.all_figures(model) for model in evaluation.models]
     pairs = [evaluation.paired_figures(evaluation.models[0], model) for model in evaluation.models]
     rows = [["", *[model.name for model in evaluation.models]]]
     for name in KEY_METRICS:
-        if all(figures[name].value is None for figures in columns):
-            continue
-        row = [ALL_METRICS[name].title]
-        for position, figures in enumerate(columns):
-            text = f"{cell(name, figures[name])}, n={figures[name].n}"
-            if position:
-                difference, _ = change(name, pairs[position][0][name], pairs[position][1][name])
-                shared = (
-                    "" if pairs[position][1][name].n == figures[name].n else f" on {pairs[position][1][name].n} shared"
-                )
-                text += f" ({difference}{shared})" if difference else ""
-            row.append(text)
-        rows.append(row)
+        if any(figures[name].value is not None for figures in columns):
+            rows.append([ALL_METRICS[name].title, *_cells(name, columns, pairs)])
+    split = [evaluation.by_part(model) for model in evaluation.models]
+    parts = list(split[0]) if len(split[0]) > 1 else []
+    if parts:
+        rows.append([""] * len(rows[0]))
+    for part in parts:
+        figures = [parts_of_model[part] for parts_of_model in split]
+        for name in PART_METRICS:
+            if any(f[name].value is not None for f in figures):
+                same = [(figures[0], f) for f in figures]
+                rows.append([f"{part}: {ALL_METRICS[name].title}", *_cells(name, figures, same)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "-" * sum(w + 2 for w in widths), *lines[1:]])
+
+
+def _cells(
+    name: str,
+    columns: Sequence[Mapping[str, Figure]],
+    pairs: Sequence[tuple[Mapping[str, Figure], Mapping[str, Figure]]],
+) -> list[str]:
+    """One metric of each model: value, number of cases, and the change against the first over shared cases."""
+    cells = []
+    for position, figures in enumerate(columns):
+        text = f"{cell(name, figures[name])}, n={figures[name].n}"
+        first, other = (figures_of[name] for figures_of in pairs[position])
+        if position and first.n == other.n:
+            difference, _ = change(name, first, other)
+            shared = "" if other.n == figures[name].n else f" on {other.n} shared"
+            text += f" ({difference}{shared})" if difference else ""
+        cells.append(text)
+    return cells
