@@ -22,6 +22,7 @@ _KCAL: Final = ("barrier", "zpe")
 
 SECTIONS: Final[dict[str, tuple[str, ...]]] = {
     "Energies and forces": (
+        "energy_per_atom_mae",
         "shifted_energy_per_atom_mae",
         "shifted_energy_mae",
         "shifted_energy_rmse",
@@ -69,6 +70,7 @@ SECTIONS: Final[dict[str, tuple[str, ...]]] = {
 """What the page shows, in this order."""
 
 KEY_METRICS: Final = (
+    "energy_per_atom_mae",
     "shifted_energy_per_atom_mae",
     "force_mae",
     "hessian_mae",

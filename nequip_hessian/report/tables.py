@@ -140,7 +140,7 @@ def reaction_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     return [{"model": model.name, **asdict(error)} for model in evaluation.models for error in model.reactions]
 
 
-PART_METRICS = ("shifted_energy_per_atom_mae", "force_mae", "hessian_mae")
+PART_METRICS = ("energy_per_atom_mae", "force_mae", "hessian_mae")
 """What the printed table shows part by part."""
 
 
