@@ -189,7 +189,14 @@ def test_interrupt_leaves_nothing(tmp_path, formaldehyde):
     for i in range(400):
         emitters.write(root / f"{i}.fchk", emitters.fchk(formaldehyde.replace(positions=formaldehyde.positions + 0.0)))
     command = [sys.executable, "-m", "nequip_hessian", "convert", str(root), "-o", str(tmp_path / "s.zarr")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # a test run in the background of a shell ignores SIGINT, and its children would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("s.zarr*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)

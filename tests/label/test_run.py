@@ -136,7 +136,13 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path, how, workers):
     script = tmp_path / "run.py"
     tests = str(Path(__file__).parent)
     script.write_text(SCRIPT.format(tests=tests, store=str(store), folder=str(tmp_path), workers=workers))
-    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        # a test run in the background of a shell ignores SIGINT, and its children would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     journal = tmp_path / "s.zarr.journal"
     while process.poll() is None and len(list(journal.glob("*.npz"))) < 2:
         time.sleep(0.02)
