@@ -145,9 +145,7 @@ def main() -> int:
     run([hessian_tool, "validate", store])
     print("\n== 3. Train on energies and forces, then on energies, forces and Hessians ==")
     models = [f"{arm}={checkpoint}" for arm, checkpoint in train_all(store, out, args.overrides).items()]
-    print(
-        "\n== 4. Evaluate both on what neither has seen: reactions held out, and points off equilibrium of known ones =="
-    )
+    print("\n== 4. Evaluate both on what neither has seen: other reactions, and other points of known ones ==")
     run([hessian_tool, "evaluate", *models, store, "-o", out / "report"])
     print(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes. Open {shown(out / 'report' / 'report.html')}")
     return 0
