@@ -1,8 +1,8 @@
 """Is a model's Hessian the derivative of the forces that dynamics and path searches use?
 
 `consistency_error` is |H - H_fd| / |H_fd|, Frobenius norms, with H_fd from fourth-order central
-differences of the same model's forces. It is rounding for a conservative model with an analytic Hessian and large for a separate
-Hessian head.
+differences of the same model's forces. It is rounding for a conservative model with an analytic Hessian and
+large for a separate Hessian head.
 """
 
 from __future__ import annotations
