@@ -59,6 +59,7 @@ class Options:
         masses: `standard`, `isotopic` or `source`
         neb: run a NEB for each reaction; relax: relax the minima with each model
         images: images of a NEB with both ends
+        neb_steps: optimiser steps after which a NEB counts as failed, see `analysis.path.reaction_path`
     """
 
     split: tuple[str, ...] = ()
@@ -67,6 +68,7 @@ class Options:
     neb: bool = True
     relax: bool = True
     images: int = IMAGES
+    neb_steps: int = NEB_STEPS
 
 
 def load_models(entries: Sequence[str], device: str = "cpu") -> list[Model]:
@@ -137,6 +139,8 @@ def evaluate(
     options = options or Options()
     if not models or len({model.name for model in models}) != len(models):
         raise ConfigError(f"models: expected one or more of different names, found {[m.name for m in models]}")
+    if options.neb_steps < 1:
+        raise ConfigError(f"neb-steps: expected 1 or more, found {options.neb_steps}")
     if options.images < 4:
         raise ConfigError(f"images: expected 4 or more with both ends, found {options.images}")
     indices, parts, notes = select(store, options.split, options.limit)
@@ -173,7 +177,7 @@ def _settings(options: Options) -> dict[str, Any]:
         "neb": options.neb,
         "neb_images": options.images,
         "neb_force_tolerance_eV_per_angstrom": NEB_TOLERANCE,
-        "neb_steps": NEB_STEPS,
+        "neb_steps": options.neb_steps,
         "consistency_step_angstrom": STEP,
     }
 
@@ -275,12 +279,14 @@ class _Run:
     def paths(self, model: Model, cache: Cache) -> dict[str, ReactionPath]:
         found = {}
         for reaction in self.bar(self.reactions, model, "reaction paths"):
-            path = cache.path(reaction.group, self.options.images)
+            searched = (reaction.group, self.options.images, self.options.neb_steps)
+            path = cache.path(*searched)
             if path is None:
                 named, _ = self.members(reaction)
                 ends = [atoms_of(named[role]) for role in ("reactant", "product")]
-                path = reaction_path(ends[0], ends[1], model.calculator, images=self.options.images)
-                cache.put_path(reaction.group, self.options.images, path)
+                images, steps = self.options.images, self.options.neb_steps
+                path = reaction_path(ends[0], ends[1], model.calculator, images=images, steps=steps)
+                cache.put_path(*searched, path)
             found[_name(reaction)] = path
         return found
 

@@ -188,8 +188,8 @@ def test_what_is_kept_comes_back_as_it_was(tmp_path, records):
     np.testing.assert_array_equal(back[6].forces, predictions[1].forces)
     assert back[6].hessian is None
     path = ReactionPath(np.zeros((5, 3, 3)), np.arange(5.0), np.ones((5, 3, 3)), True, 7, 0.01, "idpp", None, "torn")
-    cache.put_path(3, 5, path)
-    again = cache.path(3, 5)
+    cache.put_path(3, 5, 400, path)
+    again = cache.path(3, 5, 400)
     assert (again.converged, again.steps, again.guess, again.n_imaginary, again.failure) == (
         True,
         7,
@@ -198,7 +198,8 @@ def test_what_is_kept_comes_back_as_it_was(tmp_path, records):
         "torn",
     )
     np.testing.assert_array_equal(again.energies, path.energies)
-    assert cache.path(3, 9) is None  # another number of images is another search
+    assert cache.path(3, 9, 400) is None  # another number of images is another search
+    assert cache.path(3, 5, 100) is None
     assert not list((tmp_path / "c").glob(".*tmp"))
     assert file_name("a/b") != file_name("a:b")
     assert file_name("best") == "best"

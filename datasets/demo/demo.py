@@ -146,7 +146,7 @@ def main() -> int:
     print("\n== 3. Train on energies and forces, then on energies, forces and Hessians ==")
     models = [f"{arm}={checkpoint}" for arm, checkpoint in train_all(store, out, args.overrides).items()]
     print("\n== 4. Evaluate both on what neither has seen: other reactions, and other points of known ones ==")
-    run([hessian_tool, "evaluate", *models, store, "-o", out / "report"])
+    run([hessian_tool, "evaluate", *models, store, "-o", out / "report", "--neb-steps", "150"])
     print(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes. Open {shown(out / 'report' / 'report.html')}")
     return 0
 

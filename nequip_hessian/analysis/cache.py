@@ -114,16 +114,16 @@ class Cache:
             return None
         return RelaxedMinimum(kept["positions"], kept["hessian"], int(kept["steps"]), str(kept["failure"]) or None)
 
-    def put_path(self, group: int, images: int, path: ReactionPath) -> None:
-        """Keep the path of one reaction, searched with so many images."""
+    def put_path(self, group: int, images: int, steps: int, path: ReactionPath) -> None:
+        """Keep the path of one reaction, searched with so many images and steps."""
         arrays: dict[str, Any] = {name: getattr(path, name) for name in ("positions", "energies", "forces", "steps")}
         arrays |= {"converged": path.converged, "residual": path.residual, "guess": path.guess}
         arrays |= {"n_imaginary": -1 if path.n_imaginary is None else path.n_imaginary, "failure": path.failure or ""}
-        self._save(f"path-{group}-{images}", arrays)
+        self._save(f"path-{group}-{images}-{steps}", arrays)
 
-    def path(self, group: int, images: int) -> ReactionPath | None:
-        """Return the path of one reaction with so many images, None where it was not done yet."""
-        kept = self._load(f"path-{group}-{images}")
+    def path(self, group: int, images: int, steps: int) -> ReactionPath | None:
+        """Return the path of one reaction with so many images and steps, None where it was not done yet."""
+        kept = self._load(f"path-{group}-{images}-{steps}")
         if kept is None:
             return None
         count = int(kept["n_imaginary"])

@@ -43,6 +43,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--no-neb", action="store_true", help="no reaction paths")
     parser.add_argument("--no-optimise", action="store_true", help="no minima on the models' own surfaces")
+    parser.add_argument(
+        "--neb-steps",
+        type=int,
+        default=400,
+        metavar="N",
+        help="steps after which a path counts as failed (default: 400)",
+    )
     parser.add_argument("--images", type=int, default=9, help="images of a reaction path with both ends (default: 9)")
 
 
@@ -60,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         neb=not args.no_neb,
         relax=not args.no_optimise,
         images=args.images,
+        neb_steps=args.neb_steps,
     )
     store, out = HessianStore(args.store), Path(args.output)
     try:
