@@ -78,7 +78,7 @@ def test_the_documented_blocks_run_and_write_what_they_say(workplace, outcomes):
 
 def test_wrong_input_is_one_line_and_a_status(workplace, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(workplace)
-    model = "out/efh/best.ckpt"
+    model = "out/efh/last.ckpt"
     (tmp_path / "xenon.xyz").write_text("2\n\nXe 0 0 0\nXe 0 0 3\n", encoding="utf-8")
     (tmp_path / "cut.xyz").write_text("3\n\nH 0 0 0\n", encoding="utf-8")
     (tmp_path / "no.ckpt").write_text("no model", encoding="utf-8")
@@ -113,7 +113,7 @@ def test_a_minimisation_that_does_not_converge_is_status_1(workplace, capsys, mo
 
     monkeypatch.chdir(workplace)
     write("out/bent.xyz", molecule("H2CO"))
-    assert main(["optimise", "out/efh/best.ckpt", "out/bent.xyz", "--fmax", "1e-9", "--steps", "1"]) == 1
+    assert main(["optimise", "out/efh/last.ckpt", "out/bent.xyz", "--fmax", "1e-9", "--steps", "1"]) == 1
     captured = capsys.readouterr()
     assert "NO" in captured.out
     assert "geometry 0: largest force" in captured.err

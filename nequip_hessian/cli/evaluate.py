@@ -10,7 +10,7 @@ from typing import Any
 _EPILOG = """\
 examples:
   nequip-hessian evaluate last.ckpt store.zarr -o out/
-  nequip-hessian evaluate ef=runs/ef/best.ckpt efh=runs/efh/best.ckpt store.zarr -o out/
+  nequip-hessian evaluate ef=runs/ef/last.ckpt efh=runs/efh/last.ckpt store.zarr -o out/
   nequip-hessian evaluate model.nequip.zip store.zarr -o out/ --split reactions:test --no-neb --limit 100
 
 The first model is the baseline. Interrupt it whenever you like: the same command goes on where it was.

@@ -56,11 +56,11 @@ def _validate(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report.as_dict()))
         return 0 if report.valid else 1
-    for message in report.errors if args.quiet else report.messages:
-        print(message)
+    for line in map(str, report.errors) if args.quiet else report.lines():
+        print(line)
     if not args.quiet:
-        more = sum(report.counts.values()) - len(report.messages)
-        rest = f", {more} more messages of the same rules" if more else ""
         verdict = "valid" if report.valid else "NOT valid"
-        print(f"{report.path}: {verdict} (levels 1 to {report.reached} checked, {len(report.messages)} messages{rest})")
+        print(
+            f"{report.path}: {verdict} (levels 1 to {report.reached} checked, {sum(report.counts.values())} messages)"
+        )
     return 0 if report.valid else 1

@@ -114,6 +114,18 @@ class ValidationReport:
         """Whether no error was found."""
         return not self.errors
 
+    def lines(self, most: int = 4) -> list[str]:
+        """Return the findings as text: all errors, at most `most` warnings of a rule and how many more there are."""
+        result, shown = [], dict.fromkeys(self.counts, 0)
+        for message in self.messages:
+            shown[message.rule] += 1
+            if message.severity == ERROR or shown[message.rule] <= most:
+                result.append(str(message))
+            last = shown[message.rule] == min(self.counts[message.rule], MAX_MESSAGES)
+            if last and message.severity != ERROR and self.counts[message.rule] > most:
+                result.append(f"warning {message.rule}: and {self.counts[message.rule] - most} more (--json lists up to {MAX_MESSAGES} of a rule)")
+        return result
+
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON: `valid`, `message` and `rule` of the first error, all messages."""
         first = self.errors[0] if self.errors else None
