@@ -58,7 +58,9 @@ class HessianCalculator(NequIPCalculator):
         """
         name = os.fspath(path)
         if not Path(name).is_file():
-            raise ConfigError(f"model {name}: no such file")
+            found = "a folder, not a file" if Path(name).is_dir() else "no such file"
+            raise ConfigError(f"model {name}: {found}; expected a .ckpt, .nequip.zip or .nequip.pt2 file")
+        _check_device(device)
         kwargs.setdefault("chemical_species_to_atom_type_map", True)
         compiled = name.endswith((".nequip.pt2", ".nequip.pth"))
         if not compiled and not name.endswith((".ckpt", ".nequip.zip")):
@@ -68,9 +70,8 @@ class HessianCalculator(NequIPCalculator):
             with _quiet():
                 calculator: HessianCalculator = load(name, device=device, **kwargs)
         except Exception as exc:  # NequIP, torch and zip each raise their own for a file that is no model
-            raise ConfigError(
-                f"model {name}: NequIP cannot load it ({type(exc).__name__}: {_first_line(exc)})"
-            ) from exc
+            reason = f"{type(exc).__name__}: {_first_line(exc)}"
+            raise ConfigError(f"model {name}: not a NequIP model, or cut: copy or make it again ({reason})") from exc
         calculator.compiled = compiled
         if not compiled:
             calculator.dtype = calculator.model.model_dtype
@@ -185,6 +186,14 @@ class HessianCalculator(NequIPCalculator):
         forces = [f[indices].ravel() for _, f in self.evaluate_many(displaced)]
         rows = [(minus - plus) / (2 * step) for plus, minus in zip(forces[::2], forces[1::2], strict=True)]
         return np.asarray(symmetrise(np.array(rows))[0], dtype=np.float64)
+
+
+def _check_device(device: str) -> None:
+    kind = str(device).split(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ConfigError(f"device {device!r}: expected cpu or cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r}: PyTorch sees no CUDA device here; take cpu")
 
 
 def _check_indices(atoms: Atoms, indices: Sequence[int] | None) -> npt.NDArray[np.int64]:

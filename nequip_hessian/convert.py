@@ -64,6 +64,7 @@ def convert(
     project: str = "none",
     group: str = "auto",
     without_hessian: bool = False,
+    license: str | None = None,
     overwrite: bool = False,
     report: str | Path | None = None,
     progress: bool | None = None,
@@ -80,6 +81,7 @@ def convert(
         group: rule that names the groups, see `group_of`; a group in the file itself wins
         without_hessian: also take geometries that have energy or forces but no Hessian
         overwrite: replace a store at `output`
+        license: SPDX identifier of the data's licence, e.g. `CC-BY-4.0`, written into the store
         report: where to write the report; default `<output>.report.json`, and nowhere when
             nothing was taken
         progress: show a progress bar; default: on a terminal
@@ -98,8 +100,12 @@ def convert(
         raise StoreError(f"{target}: there is something already; choose another name or say --overwrite")
     if _unfinished(target).exists() and not overwrite:
         raise StoreError(f"{_unfinished(target)}: left by a conversion that was killed; say --overwrite to start again")
+    if report is not None and not Path(report).parent.is_dir():
+        Path(report).parent.mkdir(parents=True, exist_ok=True)
+    if report is not None and not os.access(Path(report).parent, os.W_OK):
+        raise StoreError(f"report {report}: the folder cannot be written to; name another place with --report")
     files = gather(inputs)
-    run = _Run(options, common_folder([item.path for item in files]), _Target(target, dtype, overwrite))
+    run = _Run(options, common_folder([item.path for item in files]), _Target(target, dtype, overwrite, license))
     with run.target as store:
         for item in tqdm(files, unit="file", desc="convert", disable=None if progress is None else not progress):
             run.take_file(item)
@@ -117,8 +123,9 @@ def _unfinished(target: Path) -> Path:
 class _Target:
     """The store, opened with the first record, so that nothing is written when there is none."""
 
-    def __init__(self, path: Path, dtype: str | None, overwrite: bool) -> None:
-        self._arguments: dict[str, Any] = {"dtype": dtype, "overwrite": overwrite}
+    def __init__(self, path: Path, dtype: str | None, overwrite: bool, license: str | None) -> None:
+        attributes = {"license": license} if license else None
+        self._arguments: dict[str, Any] = {"dtype": dtype, "overwrite": overwrite, "attributes": attributes}
         self._path = path
         self._stack = contextlib.ExitStack()
         self._writer: StoreWriter | None = None

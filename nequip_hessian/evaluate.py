@@ -137,6 +137,8 @@ def evaluate(
         StoreError: a reference that cannot be read.
     """
     options = options or Options()
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"output {out}: expected a folder, found a file; name another place with -o")
     if not models or len({model.name for model in models}) != len(models):
         raise ConfigError(f"models: expected one or more of different names, found {[m.name for m in models]}")
     if options.neb_steps < 1:

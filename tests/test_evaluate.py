@@ -277,7 +277,7 @@ def test_a_limit_is_spread_evenly(store, models, tmp_path):
 
 def test_names_of_models_are_told_apart():
     paths = [Path("runs/ef/last.ckpt"), Path("runs/efh/last.ckpt"), Path("m.nequip.zip")]
-    assert _distinct_names([("", p) for p in paths]) == ["ef/best", "efh/best", "m"]
-    assert _distinct_names([("E-F", paths[0]), ("", paths[1])]) == ["E-F", "best"]
+    assert _distinct_names([("", p) for p in paths]) == ["ef/last", "efh/last", "m"]
+    assert _distinct_names([("E-F", paths[0]), ("", paths[1])]) == ["E-F", "last"]
     with pytest.raises(ConfigError, match="two have the same name"):
         _distinct_names([("a", paths[0]), ("a", paths[1])])

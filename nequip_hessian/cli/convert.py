@@ -46,6 +46,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--without-hessian", action="store_true", help="also take geometries with energy or forces but no Hessian"
     )
+    parser.add_argument("--license", metavar="SPDX", help="licence of the data, e.g. CC-BY-4.0, written into the store")
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
     parser.add_argument("--report", metavar="FILE", help="JSON report (default: STORE.report.json)")
     parser.add_argument(

@@ -51,7 +51,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"{'labels':<18} {_pairs({name: count for name, count in facts['labels'].items() if count})}",
     ]
     for level in facts["levels_of_theory"]:
-        lines.append(f"{'level of theory':<18} {_level(level)}")
+        lines.append(f"{'level of theory':<18} {level['index']}: {_level(level)}")
     for scheme, parts in facts["splits"].items():
         lines.append(f"{'split ' + scheme:<18} {_pairs(parts)}")
     return lines + _reactions(facts["reactions"]) + _histograms(facts)

@@ -74,6 +74,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process (default 1)")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="of the stored Hessians (default float64)")
+    parser.add_argument(
+        "--license", metavar="SPDX", help="licence of the labels, e.g. CC-BY-4.0, written into the store"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
     parser.add_argument("--json", metavar="FILE", help="write the report here too")
     level = parser.add_argument_group("level of theory")
@@ -109,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         dtype=args.dtype,
         overwrite=args.overwrite,
+        attributes={"license": args.license} if args.license else None,
         provenance={"sources": source_facts(args.geometries)},
     )
     if args.json:

@@ -152,6 +152,17 @@ class HessianDataset(AtomicDataset):
             AtomicDataDict.TOTAL_SPIN_KEY: np.array([multiplicity]),
         }
 
+    def _packed(self, index: int) -> np.ndarray[Any, Any]:
+        packed = self.store.packed(index)
+        # A NaN here is no missing label (that has no elements at all) but a damaged or incomplete store, and the
+        # loss would leave it out without a word.
+        if not np.isfinite(packed).all():
+            raise HessianDataError(
+                f"{self.store.path}: geometry {index}: expected a finite Hessian, found NaN: the store is damaged or a "
+                "chunk file of hessian/data is missing; run nequip-hessian validate on it"
+            )
+        return packed
+
     def __getitems__(self, indices: list[int] | torch.Tensor | np.ndarray[Any, Any] | slice) -> list[Any]:
         """Return the data of the given geometries, probes drawn and transforms applied."""
         if isinstance(indices, slice):
@@ -161,7 +172,7 @@ class HessianDataset(AtomicDataset):
         for position, data in zip(positions, self._get_data_list(positions), strict=True):
             if self.probes is not None:
                 index = int(self.indices[position])
-                packed = self.store.packed(index)
+                packed = self._packed(index)
                 data[_keys.HESSIAN_KEY] = packed if len(packed) else None
                 data[_keys.HESSIAN_ACTIVE_KEY] = self.store.active(index)
                 data = self.probes(data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,8 @@ class PyscfEngine:
         conv_tol: SCF convergence of the energy, Eh
         max_cycle: SCF iterations before the geometry counts as failed
     """
+
+    molecular: ClassVar[bool] = True  # works on one electronic state: charge and spin belong to the label
 
     method: str = "b3lyp"
     basis: str = "def2-svp"

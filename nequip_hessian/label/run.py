@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from nequip_hessian.checks import check
 from nequip_hessian.errors import EngineError, PhysicsError
-from nequip_hessian.label.engine import Engine, Labels
+from nequip_hessian.label.engine import Engine, Labels, electronic_state
 from nequip_hessian.label.journal import Journal, fingerprint
 from nequip_hessian.label.pool import check_workers, run_here, run_in_pool
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
@@ -195,7 +195,7 @@ def _records(
             report.failures.append(Failure(index, geometry.label, f"the journal {journal.folder} lost its label"))
             continue
         try:
-            record, found = check(labelled(geometry, labels, level))
+            record, found = check(labelled(with_state(geometry, engine), labels, level))
         except PhysicsError as exc:
             report.failures.append(Failure(index, geometry.label, f"the label contradicts physics: {exc}"))
             continue
@@ -205,6 +205,14 @@ def _records(
         report.worst_asymmetry = max(report.worst_asymmetry, found.asymmetry or 0.0)
         report.labelled += 1
         yield record
+
+
+def with_state(geometry: LabelledGeometry, engine: Engine) -> LabelledGeometry:
+    """Write down the charge and multiplicity that a molecular engine took where the geometry said none."""
+    if not getattr(engine, "molecular", False):
+        return geometry
+    charge, multiplicity = electronic_state(geometry)
+    return geometry.replace(charge=charge, multiplicity=multiplicity)
 
 
 def labelled(geometry: LabelledGeometry, labels: Labels, level: LevelOfTheory) -> LabelledGeometry:

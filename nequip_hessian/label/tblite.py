@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -36,6 +36,8 @@ class TbliteEngine:
         displacement: step of the central differences, angstrom
         max_iterations: SCC iterations before the geometry counts as failed
     """
+
+    molecular: ClassVar[bool] = True  # works on one electronic state: charge and spin belong to the label
 
     method: str = "GFN2-xTB"
     accuracy: float = 0.01

@@ -122,8 +122,9 @@ class ValidationReport:
             if message.severity == ERROR or shown[message.rule] <= most:
                 result.append(str(message))
             last = shown[message.rule] == min(self.counts[message.rule], MAX_MESSAGES)
-            if last and message.severity != ERROR and self.counts[message.rule] > most:
-                result.append(f"warning {message.rule}: and {self.counts[message.rule] - most} more (--json lists up to {MAX_MESSAGES} of a rule)")
+            left = self.counts[message.rule] - most
+            if last and message.severity != ERROR and left > 0:
+                result.append(f"warning {message.rule}: and {left} more (--json lists up to {MAX_MESSAGES} of a rule)")
         return result
 
     def as_dict(self) -> dict[str, Any]:

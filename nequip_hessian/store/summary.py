@@ -37,7 +37,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
     numbers, per_element = np.unique(store.number, return_counts=True)
     sizes, per_size = np.unique(np.diff(store.atom_offset), return_counts=True)
     levels = [
-        {**level.as_dict(), "geometries": int(np.count_nonzero(store.level == index))}
+        {"index": index, **level.as_dict(), "geometries": int(np.count_nonzero(store.level == index))}
         for index, level in enumerate(store.levels)
     ]
     attributes = store.attributes

@@ -1,4 +1,5 @@
 import pickle
+import shutil
 
 import ase.io
 import nequip  # noqa: F401  (registers our fields)
@@ -233,3 +234,12 @@ def test_the_probe_stream_goes_on_after_a_restart(small_store):
     late.load_state_dict(state)
     late.setup("fit")
     assert torch.equal(late.train_dataset[0][0]["hessian_probe"], expected)
+
+
+def test_a_damaged_hessian_is_an_error_not_a_missing_label(small_store, tmp_path):
+    copy = tmp_path / "damaged.zarr"
+    shutil.copytree(small_store, copy)
+    (copy / "hessian" / "data" / "c" / "0").unlink()
+    dataset = HessianDataset(copy, hessian={"mode": "random"})
+    with pytest.raises(HessianDataError, match="geometry 0: expected a finite Hessian"):
+        dataset[0]
