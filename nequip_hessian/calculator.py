@@ -21,7 +21,7 @@ from ase.calculators.calculator import all_changes
 from nequip.data import AtomicDataDict
 from nequip.integrations.ase import NequIPCalculator
 
-from nequip_hessian.curvature import symmetrise
+from nequip_hessian.curvature import SECOND_ORDER, difference_hessian, displaced, symmetrise
 from nequip_hessian.errors import ConfigError, HessianDataWarning
 from nequip_hessian.model.matrix import hessians
 
@@ -176,16 +176,12 @@ class HessianCalculator(NequIPCalculator):
 
     def _central_differences(self, atoms: Atoms, indices: npt.NDArray[np.int64]) -> Float:
         step = _STEP[self.dtype]
-        displaced = []
-        for index in indices:
-            for axis in range(3):
-                for sign in (1, -1):
-                    copy = atoms.copy()
-                    copy.positions[index, axis] += sign * step
-                    displaced.append(copy)
-        forces = [f[indices].ravel() for _, f in self.evaluate_many(displaced)]
-        rows = [(minus - plus) / (2 * step) for plus, minus in zip(forces[::2], forces[1::2], strict=True)]
-        return np.asarray(symmetrise(np.array(rows))[0], dtype=np.float64)
+        moved = []
+        for positions in displaced(atoms.positions, step, SECOND_ORDER, indices):
+            moved.append(atoms.copy())
+            moved[-1].positions = positions
+        forces = [f[indices] for _, f in self.evaluate_many(moved)]
+        return np.asarray(symmetrise(difference_hessian(forces, step, SECOND_ORDER))[0], dtype=np.float64)
 
 
 def _check_device(device: str) -> None:

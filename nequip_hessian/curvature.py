@@ -1,4 +1,4 @@
-"""Pure array maths on one Hessian: shape, packing, projection, normal modes.
+"""Pure array maths on one Hessian: shape, packing, projection, normal modes, differences of forces.
 
 Conventions, the same everywhere: degree of freedom i = 3*atom + xyz; a Hessian
 is the Cartesian +d2E/dxdx in eV/angstrom^2, never mass-weighted; positions in
@@ -11,6 +11,7 @@ matrix. The exact identities live next door, in `identities.py`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from scipy.linalg.blas import dspmv, sspmv
 from nequip_hessian.units import WAVENUMBER
 
 Array = npt.NDArray[np.floating[Any]]
+Float64 = npt.NDArray[np.float64]
 
 LINEAR_THRESHOLD: Final = 1e-5
 """Smallest over largest principal moment of inertia below which a molecule counts as linear."""
@@ -223,3 +225,51 @@ def normal_modes(
     complement = np.linalg.svd(basis, full_matrices=True)[0][:, basis.shape[1] :]
     values, vectors = np.linalg.eigh(complement.T @ weighted @ complement)
     return signed_wavenumbers(values), complement @ vectors
+
+
+# -- differences of forces ------------------------------------------------------------------
+
+Stencil = tuple[tuple[int, float], ...]
+SECOND_ORDER: Final[Stencil] = ((1, -1 / 2), (-1, 1 / 2))
+"""(multiple of the step, weight) pairs of -dF/dx by central differences, error of order step^2."""
+FOURTH_ORDER: Final[Stencil] = ((1, -2 / 3), (-1, 2 / 3), (2, 1 / 12), (-2, -1 / 12))
+"""The same with an error of order step^4."""
+
+
+def displaced(positions: Array, step: float, stencil: Stencil, atoms: Iterable[int] | None = None) -> list[Float64]:
+    """Geometries whose forces give a Hessian by differences.
+
+    Args:
+        positions: (N, 3), angstrom
+        step: angstrom
+        stencil: `SECOND_ORDER` or `FOURTH_ORDER`
+        atoms: which atoms to move; default all
+
+    Returns:
+        3n x len(stencil) copies (N, 3), coordinate by coordinate, each in the order of the stencil.
+    """
+    result = []
+    for atom in range(len(positions)) if atoms is None else atoms:
+        for axis in range(3):
+            for multiple, _ in stencil:
+                moved = np.array(positions, dtype=np.float64)
+                moved[atom, axis] += multiple * step
+                result.append(moved)
+    return result
+
+
+def difference_hessian(forces: Iterable[Array], step: float, stencil: Stencil) -> Float64:
+    """Hessian from the forces at the geometries of `displaced`.
+
+    Args:
+        forces: for each of them the forces (n, 3) on the atoms to cover, eV/angstrom
+        step: angstrom
+        stencil: as for `displaced`
+
+    Returns:
+        (3n, 3n), eV/angstrom^2; row 3*atom + xyz is what was displaced. Not symmetrised: its
+        asymmetry tells the noise.
+    """
+    rows = np.array([np.ravel(f) for f in forces], dtype=np.float64)
+    weights = np.array([weight for _, weight in stencil]) / step
+    return np.einsum("m,rmc->rc", weights, rows.reshape(-1, len(stencil), rows.shape[1]))

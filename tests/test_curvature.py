@@ -128,3 +128,24 @@ def test_unprojected_frequencies_are_those_of_ase():
     theirs = VibrationsData.from_2d(atoms, hessian).get_frequencies()
     theirs = np.sort(np.where(np.abs(theirs.imag) > np.abs(theirs.real), -theirs.imag, theirs.real))
     np.testing.assert_allclose(ours, theirs, atol=0.04)
+
+
+@pytest.mark.parametrize(("stencil", "order"), [(c.SECOND_ORDER, 2), (c.FOURTH_ORDER, 4)])
+def test_differences_of_forces_converge_with_their_order(stencil, order):
+    """Forces of a Morse-like closed form; halving the step divides the error by 2 to the order."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(3, 3))
+    mix = rng.normal(size=(9, 9))
+
+    def forces(r):
+        return (-mix.T @ np.sin(mix @ r.ravel())).reshape(3, 3)
+
+    exact = mix.T @ np.diag(np.cos(mix @ start.ravel())) @ mix
+    errors = []
+    for step in (0.02, 0.01):
+        moved = c.displaced(start, step, stencil)
+        errors.append(np.abs(c.difference_hessian(map(forces, moved), step, stencil) - exact).max())
+    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.1)
+    part = c.difference_hessian((forces(r)[[0, 2]] for r in c.displaced(start, 1e-3, stencil, [0, 2])), 1e-3, stencil)
+    rows = [0, 1, 2, 6, 7, 8]
+    np.testing.assert_allclose(part, exact[np.ix_(rows, rows)], atol=1e-3)

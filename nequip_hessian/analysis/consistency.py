@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
+from nequip_hessian import curvature
 from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms
-from nequip_hessian.curvature import symmetrise
+from nequip_hessian.curvature import FOURTH_ORDER, displaced, symmetrise
 
 STEP: Final = 0.004
 """Displacement, angstrom."""
@@ -23,16 +24,13 @@ STEP: Final = 0.004
 def difference_hessian(atoms: Atoms, calculator: Any, step: float = STEP) -> npt.NDArray[np.float64]:
     """Hessian (3N, 3N), eV/angstrom^2, by fourth-order central differences of a model's forces (12N evaluations)."""
     moved = []
-    for atom in range(len(atoms)):
-        for axis in range(3):
-            for multiple in (1, -1, 2, -2):
-                image = atoms.copy()
-                image.calc = None
-                image.positions[atom, axis] += multiple * step
-                moved.append(image)
-    forces = np.array([answer[1] for answer in evaluate_atoms(calculator, moved)]).reshape(len(moved), -1)
-    near, far = forces[1::4] - forces[0::4], forces[3::4] - forces[2::4]
-    return np.asarray(symmetrise((8 * near - far) / (12 * step))[0], dtype=np.float64)
+    for positions in displaced(atoms.positions, step, FOURTH_ORDER):
+        image = atoms.copy()
+        image.calc = None
+        image.positions = positions
+        moved.append(image)
+    forces = [answer[1] for answer in evaluate_atoms(calculator, moved)]
+    return np.asarray(symmetrise(curvature.difference_hessian(forces, step, FOURTH_ORDER))[0], dtype=np.float64)
 
 
 def consistency_error(atoms: Atoms, calculator: Any) -> float:

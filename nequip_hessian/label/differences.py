@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from nequip_hessian.curvature import SECOND_ORDER, difference_hessian, displaced
 from nequip_hessian.errors import EngineError
 
 FloatArray = npt.NDArray[np.float64]
@@ -31,15 +32,8 @@ def central_differences(
         EngineError: a displacement that is not a small positive length
     """
     check_displacement(displacement)
-    size = positions.size
-    hessian = np.empty((size, size))
-    for row in range(size):
-        step = np.zeros(size)
-        step[row] = displacement
-        forward = forces(positions + step.reshape(-1, 3))
-        backward = forces(positions - step.reshape(-1, 3))
-        hessian[row] = (backward - forward).ravel() / (2 * displacement)
-    return hessian
+    moved = displaced(positions, displacement, SECOND_ORDER)
+    return difference_hessian(map(forces, moved), displacement, SECOND_ORDER)
 
 
 def check_displacement(displacement: float) -> None:

@@ -167,31 +167,29 @@ def _detach(data: AtomicDataDict.Type) -> AtomicDataDict.Type:
     return {key: value.detach() for key, value in data.items()}
 
 
-class HessianGraphModel(GraphModel):
-    """`GraphModel` that takes any number of probes a geometry and, in evaluation, lets go of their graphs."""
+class _ManyProbes:
+    """Any number of probes a geometry round a graph model; in evaluation it lets go of their graphs."""
+
+    training: bool
+    _share = False
 
     def forward(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
         """Return the model's outputs, with `hessian_product` (N, 3K) for `hessian_probe` (N, 3K)."""
         if HESSIAN_PROBE_KEY not in data:
-            return super().forward(data)
-        out = _in_copies(self, self._one_probe, data, share=False)
+            return super().forward(data)  # type: ignore[misc]
+        out = _in_copies(self, self._one_probe, data, share=self._share)
         return out if self.training else _detach(out)
 
     def _one_probe(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
-        out = GraphModel.forward(self, data)
+        out = super().forward(data)  # type: ignore[misc]
         return out if self.training else _detach(out)
 
 
-class HessianCompileGraphModel(CompileGraphModel):
+class HessianGraphModel(_ManyProbes, GraphModel):
+    """`GraphModel` that takes any number of probes a geometry."""
+
+
+class HessianCompileGraphModel(_ManyProbes, CompileGraphModel):
     """The same round `CompileGraphModel`: one compiled graph for any number of probes."""
 
-    def forward(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
-        """Return the model's outputs, with `hessian_product` (N, 3K) for `hessian_probe` (N, 3K)."""
-        if HESSIAN_PROBE_KEY not in data:
-            return super().forward(data)
-        out = _in_copies(self, self._one_probe, data, share=True)
-        return out if self.training else _detach(out)
-
-    def _one_probe(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
-        out = CompileGraphModel.forward(self, data)
-        return out if self.training else _detach(out)
+    _share = True

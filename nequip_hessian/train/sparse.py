@@ -14,7 +14,7 @@ class SparseMeanSquaredError(MeanSquaredError):
     """
 
     def update(self, preds: torch.Tensor, target: torch.Tensor) -> None:
-        """Take in predictions and labels of the same shape."""
+        """Take in predictions and labels, same shape and unit (the field's); NaN where there is no label."""
         there = ~torch.isnan(target)
         if bool(there.all()):
             super().update(preds, target)
@@ -26,5 +26,5 @@ class SparseMeanSquaredError(MeanSquaredError):
             self.sum: torch.Tensor = self.sum + preds.sum()
 
     def compute(self) -> torch.Tensor:
-        """Return the mean, 0 where nothing was labelled."""
+        """Return the mean (a scalar, square of the field's unit), 0 where nothing was labelled."""
         return self.sum / self.count.clamp(min=1)
