@@ -20,6 +20,7 @@ from ase import Atoms
 from ase.calculators.calculator import all_changes
 from nequip.data import AtomicDataDict
 from nequip.integrations.ase import NequIPCalculator
+from nequip.utils import torch_default_dtype
 
 from nequip_hessian.curvature import SECOND_ORDER, difference_hessian, displaced, symmetrise
 from nequip_hessian.errors import ConfigError, HessianDataWarning
@@ -29,6 +30,10 @@ Float = npt.NDArray[np.float64]
 
 ATOMS_PER_BATCH = 128
 """Atoms of several geometries that are evaluated in one pass."""
+
+_INPUT_DTYPE = torch.float64
+"""NequIP makes its inputs in torch's default dtype, which other code in the process may have set to float32:
+positions would silently lose half their digits, and a compiled file would return NaN."""
 
 _STEP = {torch.float64: 2e-4, torch.float32: 1e-2}  # angstrom; balances truncation against rounding of the forces
 
@@ -95,7 +100,8 @@ class HessianCalculator(NequIPCalculator):
         unknown = sorted(set(atoms.get_chemical_symbols()) - set(self.species))
         if unknown:
             raise ConfigError(f"the model has not seen {', '.join(unknown)}; it knows {', '.join(self.species)}")
-        return super().atoms_to_data(atoms)
+        with torch_default_dtype(_INPUT_DTYPE):
+            return super().atoms_to_data(atoms)
 
     def calculate(
         self,
@@ -104,7 +110,8 @@ class HessianCalculator(NequIPCalculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """ASE's entry point; `hessian` among the properties adds `results["hessian"]`."""
-        super().calculate(atoms, properties, system_changes)
+        with torch_default_dtype(_INPUT_DTYPE):
+            super().calculate(atoms, properties, system_changes)
         if "hessian" in properties:
             self.results["hessian"] = self.get_hessian(self.atoms)
 
@@ -154,13 +161,15 @@ class HessianCalculator(NequIPCalculator):
             )
             return [self._central_differences(a, i) for a, i in zip(geometries, chosen, strict=True)]
         data = AtomicDataDict.batched_from_list([self.atoms_to_data(atoms) for atoms in geometries])
-        blocks = hessians(self.model, data, [torch.as_tensor(i) for i in chosen])
+        with torch_default_dtype(_INPUT_DTYPE):
+            blocks = hessians(self.model, data, [torch.as_tensor(i) for i in chosen])
         scale = self.energy_units_to_eV / self.length_units_to_A**2
         return [scale * block.detach().cpu().numpy().astype(np.float64) for block in blocks]
 
     def _evaluate_batch(self, geometries: Sequence[Atoms]) -> list[tuple[float, Float]]:
         data = AtomicDataDict.batched_from_list([self.atoms_to_data(atoms) for atoms in geometries])
-        out = self.call_model(data)
+        with torch_default_dtype(_INPUT_DTYPE):
+            out = self.call_model(data)
         energies = self.energy_units_to_eV * out[AtomicDataDict.TOTAL_ENERGY_KEY].detach().cpu().numpy().ravel()
         scale = self.energy_units_to_eV / self.length_units_to_A
         forces = scale * out[AtomicDataDict.FORCE_KEY].detach().cpu().numpy().astype(np.float64)

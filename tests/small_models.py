@@ -36,11 +36,9 @@ ALLEGRO = {
 
 @pytest.fixture(autouse=True)
 def nequip_state():
-    before = torch.get_default_dtype()
+    """NequIP's state, left as it is afterwards: it is set once in a process, so undoing it would break later tests."""
     set_global_state()
     torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def frame(atoms: Atoms, *, keep_cell: bool = False):

@@ -23,10 +23,7 @@ TRANSFORMS = [ChemicalSpeciesToAtomTypeMapper(SYMBOLS), NeighborListTransform(r_
 
 @pytest.fixture(autouse=True)
 def float64():
-    before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def products(data):

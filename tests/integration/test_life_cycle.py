@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
+from nequip.utils import torch_default_dtype
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -212,13 +214,36 @@ def test_compiled_file_works_in_ase(package, work):
     atoms.calc = NequIPCalculator.from_compiled_model(target, chemical_species_to_atom_type_map=True)
     moved = atoms.copy()
     moved.calc = exact
-    assert atoms.get_potential_energy() == pytest.approx(moved.get_potential_energy(), abs=1e-9)
-    np.testing.assert_allclose(atoms.get_forces(), moved.get_forces(), atol=1e-9)
+    with torch_default_dtype(torch.float64):  # NequIP's own calculator relies on it
+        assert atoms.get_potential_energy() == pytest.approx(moved.get_potential_energy(), abs=1e-9)
+        np.testing.assert_allclose(atoms.get_forces(), moved.get_forces(), atol=1e-9)
     compiled = HessianCalculator.from_file(target)
     with pytest.warns(HessianDataWarning, match="central differences"):
         hessian = compiled.get_hessian(atoms)
     reference = exact.get_hessian(atoms)
     assert np.abs(hessian - reference).max() < 1e-5 * np.abs(reference).max()
+
+
+def test_default_dtype_of_the_process_does_not_matter(package):
+    """NequIP sets torch's default dtype once, at the first load; other code may set it back."""
+    from nequip_hessian.calculator import HessianCalculator
+
+    atoms = molecule("H2CO")
+    atoms.rattle(0.05, seed=1)
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        calc = HessianCalculator.from_file(package)
+        torch.set_default_dtype(dtype)
+        try:
+            atoms.calc = calc
+            ((energy, forces),) = calc.evaluate_many([atoms])
+            found.append(
+                np.hstack([atoms.get_potential_energy(), energy, forces.ravel(), calc.get_hessian(atoms).ravel()])
+            )
+            assert torch.get_default_dtype() == dtype
+        finally:
+            torch.set_default_dtype(torch.float64)
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 @pytest.mark.slow
