@@ -85,7 +85,12 @@ class LabelledGeometry:
         active: strictly increasing indices of the atoms of a partial Hessian, the others
             are held fixed; `None` = all atoms
         masses: (N,) float64, u: the masses the source used
-        born_charges: (N, 3, 3) float64, e
+        born_charges: (N, 3, 3) float64, e; element [atom, i, j] is the change of the force component j
+            by a field along i, as in phonopy
+        supercell_matrix: (3, 3) int32, where the geometry is the supercell of a phonon calculation: cell =
+            supercell_matrix^T @ unit cell, vectors in rows (phonopy's convention), atoms in phonopy's order
+        primitive_matrix: (3, 3) float64: primitive cell = primitive_matrix^T @ unit cell; only with the former
+        dielectric: (3, 3) float64, high-frequency dielectric tensor; only with the supercell matrix
         probes: (k, N, 3) unit-norm probes of stored Hessian products, dimensionless
         products: (k, N, 3) H v of each probe, eV/angstrom^2
         dipole_derivatives: (3N, 3), e; row 3*atom + xyz, column dipole component
@@ -112,6 +117,9 @@ class LabelledGeometry:
     active: npt.NDArray[np.int32] | None = None
     masses: FloatArray | None = None
     born_charges: FloatArray | None = None
+    supercell_matrix: npt.NDArray[np.int32] | None = None
+    primitive_matrix: FloatArray | None = None
+    dielectric: FloatArray | None = None
     probes: FloatArray | None = None
     products: FloatArray | None = None
     dipole_derivatives: FloatArray | None = None
@@ -140,6 +148,7 @@ class LabelledGeometry:
         self._set_array("dipole_derivatives", (3 * n, 3))
         self._set_array("frequencies", (None,))
         self._set_products()
+        self._set_phonon()
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -287,6 +296,28 @@ class LabelledGeometry:
         norms = np.linalg.norm(self.probes.reshape(len(self.probes), -1), axis=1)
         if np.any(np.abs(norms - 1) > 1e-5):
             raise RecordError(f"probes: expected norm 1, found {norms.min():.6g} to {norms.max():.6g}{self._where()}")
+
+    def _set_phonon(self) -> None:
+        for name in ("primitive_matrix", "dielectric"):
+            self._set_array(name, (3, 3), dtype=np.float64)
+            if getattr(self, name) is not None and self.supercell_matrix is None:
+                raise RecordError(f"{name}: given without a supercell matrix{self._where()}")
+        if self.supercell_matrix is None:
+            return
+        matrix = np.array(self.supercell_matrix)
+        if matrix.shape != (3, 3) or matrix.dtype.kind not in "iu":
+            raise RecordError(
+                f"supercell_matrix: expected (3, 3) integers, found {matrix.dtype} of shape {matrix.shape}"
+            )
+        cells = abs(round(float(np.linalg.det(matrix))))
+        if cells == 0 or len(self) % cells or not np.all(self.pbc):
+            raise RecordError(
+                f"supercell_matrix: expected the multiple of a unit cell, found determinant {cells} for {len(self)} "
+                f"atoms{'' if np.all(self.pbc) else ' that are not periodic'}{self._where()}"
+            )
+        matrix = matrix.astype(np.int32)
+        matrix.setflags(write=False)
+        self._put("supercell_matrix", matrix)
 
 
 FIELD_NAMES: Final = tuple(f.name for f in fields(LabelledGeometry))

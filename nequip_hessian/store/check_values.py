@@ -50,6 +50,8 @@ ELEMENT_TESTS: Final[dict[str, Test]] = {
     "atom/force": ("HZ-3.9", _MISSING_IS_NAN, _infinite),
     "atom/mass": ("HZ-3.17", "a positive number, NaN where unknown", lambda block: (block <= 0) | np.isinf(block)),
     "atom/born_charge": ("HZ-3.9", _MISSING_IS_NAN, _infinite),
+    "phonon/primitive_matrix": ("HZ-3.9", _MISSING_IS_NAN, _infinite),
+    "phonon/dielectric": ("HZ-3.9", _MISSING_IS_NAN, _infinite),
     "hessian/data": ("HZ-3.6", "a finite number", _not_finite),
     "hessian/asymmetry": ("HZ-3.9", "0 or more, NaN where unknown", lambda block: (block < 0) | np.isinf(block)),
     "product/probe": ("HZ-3.13", "a finite number", _not_finite),

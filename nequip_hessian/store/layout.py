@@ -114,6 +114,9 @@ ARRAYS: Final = (
 BY_PATH: Final = {spec.path: spec for spec in ARRAYS}
 SPLIT: Final = ArraySpec("split/<scheme>", ("int8",), ("G",), None, False, NONE, {}, ("parts",))
 
+PHONON: Final = ("supercell_matrix", "primitive_matrix", "dielectric")
+"""Arrays of the group `phonon`, all of them (G, 3, 3)."""
+
 RAGGED: Final = {
     "geometry/atom_offset": ("atom/number", "atom/position", "atom/force", "atom/mass", "atom/born_charge"),
     "geometry/label_offset": ("geometry/label_data",),

@@ -24,7 +24,7 @@ from nequip_hessian.store.arrays import AnyArray, RowReader
 from nequip_hessian.store.attributes import check_version, level_from_dict
 from nequip_hessian.store.columns import Columns
 from nequip_hessian.store.files import array_attributes, open_files, read_metadata, why_no_metadata
-from nequip_hessian.store.layout import NAME, SPLIT_PREFIX, UNKNOWN_CHARGE, UNKNOWN_MULTIPLICITY
+from nequip_hessian.store.layout import NAME, PHONON, SPLIT_PREFIX, UNKNOWN_CHARGE, UNKNOWN_MULTIPLICITY
 from nequip_hessian.store.reactions import Reaction, find_reactions
 
 
@@ -223,6 +223,7 @@ class HessianStore:
             "active": self.active(i),
             "masses": self._atoms("atom/mass", i),
             "born_charges": self._atoms("atom/born_charge", i),
+            **self._phonon(i),
             "probes": None if probe is None else probe.reshape(-1, len(number), 3),
             "products": None if value is None else value.reshape(-1, len(number), 3),
             "dipole_derivatives": self._ragged("dipole/offset", "dipole/derivative", i),
@@ -236,6 +237,13 @@ class HessianStore:
             "level": self.levels[int(self.level[i])],
             "provenance": {"source": str(self.path), "index": i},
         }
+
+    def _phonon(self, index: int) -> dict[str, AnyArray]:
+        found = {name: self._columns.part(f"phonon/{name}", index, index + 1) for name in PHONON}
+        matrix = found["supercell_matrix"]
+        if matrix is None or not np.any(matrix):  # zeros: no supercell of a phonon calculation
+            return {}
+        return {name: value[0] for name, value in found.items() if value is not None and not np.isnan(value).all()}
 
     @cached_property
     def _projected(self) -> bool | None:

@@ -25,6 +25,14 @@ def _one(value: Any, dtype: Any) -> AnyArray | None:
     return None if value is None else np.array([value], dtype=dtype)
 
 
+def _row(value: AnyArray | None) -> AnyArray | None:
+    return None if value is None else value[None]
+
+
+def _row_or_nan(value: AnyArray | None) -> AnyArray:
+    return np.full((1, 3, 3), np.nan) if value is None else value[None]
+
+
 def rows_of(record: LabelledGeometry) -> dict[str, AnyArray | None]:
     """Return the rows a record adds to each array, `None` where it has no such label.
 
@@ -45,6 +53,9 @@ def rows_of(record: LabelledGeometry) -> dict[str, AnyArray | None]:
         "atom/force": record.forces,
         "atom/mass": record.masses,
         "atom/born_charge": record.born_charges,
+        "phonon/supercell_matrix": _row(record.supercell_matrix),
+        "phonon/primitive_matrix": None if record.supercell_matrix is None else _row_or_nan(record.primitive_matrix),
+        "phonon/dielectric": _row(record.dielectric),
         "hessian/data": None if record.hessian is None else pack(record.hessian),
         "hessian/asymmetry": _one(record.asymmetry, np.float32),
         "hessian/active_atom": record.active,

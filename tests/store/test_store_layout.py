@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.resources
 import re
 
-import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -13,7 +12,6 @@ from nequip_hessian.errors import StoreError
 from nequip_hessian.record import KINDS, ROLES
 from nequip_hessian.store import HessianStore, StoreWriter, validate
 from nequip_hessian.store.attributes import AUTHOR_KEYS, LEVEL_KEYS, PROVENANCE_KEYS, SOURCE_KEYS
-from nequip_hessian.store.build import Builder
 from nequip_hessian.store.check_metadata import TOGETHER
 from nequip_hessian.store.layout import ARRAYS, BY_PATH, RAGGED, SPLIT, UUID, VERSION, dimension_names, spec_of
 from nequip_hessian.store.report import RULES
@@ -118,23 +116,6 @@ def test_closed_objects():
     open_on_purpose = (root, root["properties"]["zarr_conventions"]["contains"])
     for schema in walk(root["$defs"]):
         assert schema in open_on_purpose or schema["additionalProperties"] is False
-
-
-def test_phonon_arrays_are_part_of_the_standard(write, monkeypatch):
-    """No writer yet, but a store that has them is valid."""
-
-    class WithPhonon(Builder):
-        def finish(self, attributes):
-            for path in ("phonon/supercell_matrix", "phonon/primitive_matrix"):
-                self.add(path, BY_PATH[path], np.tile(np.eye(3), (1, 1, 1)))
-            super().finish({**attributes, "checksums": self.checksums})
-
-    monkeypatch.setattr("nequip_hessian.store.writer.Builder", WithPhonon)
-    from molecules import labelled
-
-    path = write(these=[labelled("H2O", 1)])
-    assert validate(path).valid
-    np.testing.assert_array_equal(HessianStore(path).array("phonon/supercell_matrix"), [np.eye(3)])
 
 
 @pytest.mark.parametrize("version", ["0.2", "1.0", None, 3])
