@@ -198,6 +198,6 @@ def test_hessian_of_another_number_of_atoms(folder, tmp_path):
 
 def test_programs_that_are_recognised_but_not_read(tmp_path):
     path = tmp_path / "a.out"
-    path.write_text("   Northwest Computational Chemistry Package (NWChem) 7.0.2\n")
-    with pytest.raises(FormatError, match="looks like NWChem output, not supported yet"):
+    path.write_text("              *        TeraChem v1.9-2018.10-dev        *\n")
+    with pytest.raises(FormatError, match="looks like TeraChem output, not supported yet"):
         format_of(path)
