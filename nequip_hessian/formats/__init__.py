@@ -1,8 +1,9 @@
 """Readers of foreign formats: one module a format, found by walking the package.
 
 A format module holds `NAME`, `PATTERNS` (file name patterns), `sniff(text)` (does the
-text look like it?) and one `read_*` function that yields `LabelledGeometry`; it
-may hold a `write_*` function. Nothing is registered: a new module is a new format.
+text look like it?) or, for binary files, `recognises(path)`, and one `read_*`
+function that yields `LabelledGeometry`; it may hold a `write_*` function. Nothing
+is registered: a new module is a new format.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ __all__ = ["Format", "format_of", "formats", "matches_any", "read"]
 
 @dataclass(frozen=True)
 class Format:
-    """One format: its name, its file name patterns, whether a text looks like it, and its reader."""
+    """One format: its name, its file name patterns, its reader, and whether a text or a binary file looks like it."""
 
     name: str
     patterns: tuple[str, ...]
     sniff: Callable[[str], bool]
     read: Reader
+    recognises: Callable[[Path], bool]
 
     def matches(self, path: Path) -> bool:
         """Say whether a file name fits one of the patterns."""
@@ -47,8 +49,13 @@ def formats() -> dict[str, Format]:
         module = importlib.import_module(f"{__name__}.{info.name}")
         reader = next((getattr(module, name) for name in sorted(vars(module)) if name == f"read_{info.name}"), None)
         if reader is not None:
-            found[module.NAME] = Format(module.NAME, tuple(module.PATTERNS), module.sniff, reader)
+            sniff, recognises = (getattr(module, name, _never) for name in ("sniff", "recognises"))
+            found[module.NAME] = Format(module.NAME, tuple(module.PATTERNS), sniff, reader, recognises)
     return found
+
+
+def _never(content: object) -> bool:
+    return False
 
 
 def matches_any(path: Path) -> bool:
@@ -70,6 +77,9 @@ def format_of(path: str | Path) -> Format:
             names the file that has it.
         FormatError: unreadable, or of a program or format that is not supported; the message names it.
     """
+    for entry in formats().values():
+        if entry.recognises(Path(path)):
+            return entry
     source = read_source(path)
     fitting = [entry for entry in formats().values() if entry.sniff(source.text)]
     named = [entry for entry in fitting if entry.matches(source.path)] or fitting
