@@ -67,16 +67,11 @@ def is_plain(metadata: dict[str, Any]) -> bool:
     return codec is not None and (codec.get("endian") == "little" or (one_byte and codec.get("endian") is None))
 
 
-def _fill_value(metadata: dict[str, Any], dtype: np.dtype[Any], where: str) -> Any:
-    value = metadata.get("fill_value")
-    special = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-    try:
-        if isinstance(value, str) and value.startswith("0x"):
-            raw = int(value, 16).to_bytes(dtype.itemsize, "little")
-            return np.frombuffer(raw, dtype=dtype)[0]
-        return dtype.type(special.get(value, value) if isinstance(value, str) else value)
-    except (TypeError, ValueError, OverflowError) as exc:
-        raise StoreError(f"{where}: fill_value {value!r} does not fit data type {dtype}") from exc
+def _absent(files: Files, key: str) -> StoreError:
+    return StoreError(
+        f"{files.path}: chunk {key} is not there, so the store is incomplete (a copy that was interrupted?); "
+        "take it from its source again"
+    )
 
 
 class MappedRows:
@@ -89,7 +84,6 @@ class MappedRows:
         self.dtype = np.dtype(str(metadata["data_type"])).newbyteorder("<")
         self._chunk = int(metadata["chunk_grid"]["configuration"]["chunk_shape"][0])
         self._suffix = "/0" * (len(self.shape) - 1)
-        self._fill = _fill_value(metadata, self.dtype, f"{files.path}: {path}")
         self._row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
         self._maps: dict[int, AnyArray] = {}
 
@@ -97,16 +91,15 @@ class MappedRows:
         key = f"{self._path}/c/{index}{self._suffix}"
         raw = self._files.map(key)
         shape = (self._chunk, *self.shape[1:])
-        if raw is None:  # Zarr: a chunk that is not there holds the fill value
-            chunk: AnyArray = np.full(shape, self._fill, dtype=self.dtype)
-        elif raw.nbytes != self._chunk * self._row_bytes:
+        if raw is None:  # every chunk of a store is written: one that is not there is lost, not empty
+            raise _absent(self._files, key)
+        if raw.nbytes != self._chunk * self._row_bytes:
             raise StoreError(
                 f"{self._files.path}: chunk {key}: expected {self._chunk * self._row_bytes} bytes, found {raw.nbytes}; "
                 "the file is cut short or overwritten, take the store from its source again"
             )
-        else:
-            chunk = raw.view(np.ndarray)
-            chunk = (chunk.view(self.dtype) if self._files.aligned else _unaligned(chunk, self.dtype)).reshape(shape)
+        chunk: AnyArray = raw.view(np.ndarray)
+        chunk = (chunk.view(self.dtype) if self._files.aligned else _unaligned(chunk, self.dtype)).reshape(shape)
         chunk.setflags(write=False)
         if len(self._maps) >= MAX_MAPS:
             self._maps.clear()
@@ -153,7 +146,8 @@ class ZarrRows:
             array = zarr.open_array(files.zarr_store(), path=path, mode="r")
         except Exception as exc:  # zarr and its codecs raise whatever they like
             raise StoreError(f"{self._where}: zarr cannot open the array: {exc}") from exc
-        self._array = array
+        self._array, self._files, self._path = array, files, path
+        self._there: set[int] = set()
         self.shape = tuple(int(size) for size in array.shape)
         self.dtype = np.dtype(array.dtype).newbyteorder("<")
 
@@ -161,11 +155,25 @@ class ZarrRows:
         """Return rows start to stop - 1 as a read-only copy."""
         if stop <= start:
             return np.empty((0, *self.shape[1:]), dtype=self.dtype)
+        self._check_chunks(start, stop)
         try:
             value = np.asarray(self._array[start:stop])
         except Exception as exc:  # zarr and its codecs raise whatever they like
             raise StoreError(f"{self._where}: rows {start} to {stop - 1} cannot be read: {exc}") from exc
         return _frozen(np.ascontiguousarray(value, dtype=self.dtype))
+
+    def _check_chunks(self, start: int, stop: int) -> None:
+        """Refuse a chunk (or shard) that is not there; Zarr itself would give fill values."""
+        sizes = self._array.shards or self._array.chunks
+        counts = [math.ceil(size / chunk) for size, chunk in zip(self.shape[1:], sizes[1:], strict=True)]
+        for first in range(start // sizes[0], (stop - 1) // sizes[0] + 1):
+            if first in self._there:
+                continue
+            for rest in np.ndindex(*counts):
+                key = f"{self._path}/{self._array.metadata.encode_chunk_key((first, *rest))}"
+                if not self._files.has(key):
+                    raise _absent(self._files, key)
+            self._there.add(first)
 
 
 def open_rows(files: Files, path: str, *, mapped: bool = True) -> RowReader | None:

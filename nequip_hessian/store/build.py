@@ -16,6 +16,8 @@ from tqdm import tqdm
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
+from nequip_hessian.store.checksum import KEY, metadata_checksum, read_logical
+from nequip_hessian.store.files import DirectoryFiles
 from nequip_hessian.store.layout import BY_PATH, DESCRIPTION, NAME, SPLIT, UUID, ArraySpec, dimension_names, numpy_dtype
 from nequip_hessian.store.spool import Spool
 
@@ -52,7 +54,7 @@ class Builder:
 
     def __init__(self, folder: Path, profile: str) -> None:
         self._root = zarr.create_group(store=LocalStore(folder), zarr_format=3)
-        self._profile = profile
+        self._folder, self._profile = folder, profile
         self.checksums: dict[str, str] = {}
 
     def _create(
@@ -98,9 +100,12 @@ class Builder:
         self.add(f"split/{scheme}", SPLIT, codes, parts=list(parts))
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
-        """Write the root attributes, last of all."""
+        """Write the root attributes, last of all; both kinds of checksums are filled in."""
         convention = {"uuid": UUID, "name": NAME, "description": DESCRIPTION}
-        self._root.update_attributes({"zarr_conventions": [convention], NAME: dict(attributes)})
+        root = {"zarr_conventions": [convention], NAME: {**attributes, "checksums": self.checksums}}
+        sealed = metadata_checksum(root, read_logical(DirectoryFiles(self._folder)))
+        root[NAME] = {**root[NAME], KEY: sealed}
+        self._root.update_attributes(root)
 
 
 def zip_directory(folder: Path, target: Path) -> None:

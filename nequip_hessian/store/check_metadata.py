@@ -7,6 +7,7 @@ from typing import Any
 from jsonschema.exceptions import ValidationError
 
 from nequip_hessian.errors import StoreError
+from nequip_hessian.store.checksum import KEY, metadata_checksum
 from nequip_hessian.store.files import Files, open_files, read_metadata, why_no_metadata
 from nequip_hessian.store.layout import ARRAYS, BY_PATH, EXTRA_GROUP, NAME, RAGGED, SPLIT_PREFIX, UUID, VERSION, spec_of
 from nequip_hessian.store.report import ValidationReport
@@ -48,6 +49,8 @@ def check_attributes(path: str, report: ValidationReport) -> tuple[Files, dict[s
         report.add(rule, where, expected, brief(error.instance))
     if not own.get("license"):
         report.add("HZ-1.5", f"{NAME}/license", "an SPDX licence, so that others know what they may do", "none")
+    if KEY not in own:
+        report.add("HZ-1.6", f"{NAME}/{KEY}", "a checksum of the metadata", "none; 'repack' adds it")
     for index, level in enumerate(own.get("levels_of_theory") or []):
         if isinstance(level, dict) and level.get("method") == "unknown":
             report.add("HZ-1.5", f"{NAME}/levels_of_theory/{index}", "a method", "'unknown'")
@@ -65,6 +68,8 @@ def _expected(error: ValidationError) -> str:
 
 def check_hierarchy(files: Files, own: dict[str, Any], report: ValidationReport) -> Metadata:
     """Level 2. Return the metadata of the arrays found, by path."""
+    for name in files.odd_names():
+        report.add("HZ-2.11", name, "a relative path without .., once", "another, or a second one of that name")
     arrays = _collect(files, report)
     for spec in ARRAYS:
         if spec.required and spec.path not in arrays and not _spoken_of(spec.path, report):
@@ -79,6 +84,11 @@ def check_hierarchy(files: Files, own: dict[str, Any], report: ValidationReport)
     if report.valid:
         _check_sizes(arrays, own, report)
         _check_checksum_names(arrays, own, report)
+    if report.valid and KEY in own:
+        root = (read_metadata(files) or {}).get("attributes", {})
+        found = metadata_checksum(root, arrays)
+        if found != own[KEY]:
+            report.add("HZ-2.10", f"{NAME}/{KEY}", own[KEY], f"{found}: metadata were changed after they were sealed")
     return arrays
 
 

@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,10 @@ class DirectoryFiles:
         except OSError as exc:
             raise StoreError(f"{self.path / key}: cannot be read: {exc.strerror}") from exc
 
+    def has(self, key: str) -> bool:
+        """Whether there is such a key."""
+        return (self.path / key).is_file()
+
     def map(self, key: str) -> Bytes | None:
         """Return a read-only memory map of a key, `None` where there is none."""
         file = self.path / key
@@ -61,6 +66,10 @@ class DirectoryFiles:
             relative = Path(folder).relative_to(self.path)
             yield from ((relative / name).as_posix() for name in names)
 
+    def odd_names(self) -> list[str]:
+        """Return keys that are no plain relative paths; a directory has none."""
+        return []
+
     def zarr_store(self) -> Store:
         """Return a read-only Zarr store of the same bytes."""
         from zarr.storage import LocalStore
@@ -77,13 +86,21 @@ class ZipFiles:
         self.path = path
         try:
             with zipfile.ZipFile(path) as archive:
-                self._entries = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+                infos = archive.infolist()
         except (zipfile.BadZipFile, OSError, NotImplementedError, struct.error) as exc:
             raise StoreError(
                 f"{path}: neither a store directory nor a readable zip file ({exc}); if it was downloaded, "
                 "compare its size and fetch it again"
             ) from exc
+        self._entries = {info.filename: info for info in infos if not info.is_dir()}
         self._map: mmap.mmap | None = None
+        self._names = [info.filename for info in infos if not info.is_dir()]
+
+    def odd_names(self) -> list[str]:
+        """Return keys that are no plain relative paths, or stand there twice: readers would not agree on them."""
+        repeated = [name for name, count in Counter(self._names).items() if count > 1]
+        odd = [name for name in self._entries if "\\" in name or name.startswith("/") or ".." in name.split("/")]
+        return sorted({*repeated, *odd})
 
     def read(self, key: str) -> bytes | None:
         """Return the bytes of a key, `None` where there is none."""
@@ -94,6 +111,10 @@ class ZipFiles:
                 return archive.read(key)
         except Exception as exc:  # a damaged entry fails in zipfile, zlib or struct
             raise StoreError(f"{self.path}: entry {key} cannot be read: {exc}") from exc
+
+    def has(self, key: str) -> bool:
+        """Whether there is such a key."""
+        return key in self._entries
 
     def map(self, key: str) -> Bytes | None:
         """Return a read-only, unaligned map of a stored key; `None` where there is none.

@@ -10,8 +10,10 @@ falls and ends with the length of what it cuts.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +21,11 @@ import numpy as np
 from nequip_hessian.record import KINDS, ROLES
 
 NAME: Final = "hessian_zarr"
-VERSION: Final = "0.1.dev"
+SCHEMA_FOLDER: Final = "v0.1"
+_ROOT_SCHEMA: Final = json.loads((files("nequip_hessian.schemas") / SCHEMA_FOLDER / "root.schema.json").read_text())
+VERSION: Final[str] = _ROOT_SCHEMA["$defs"]["hessian_zarr"]["properties"]["version"]["const"]
+"""Said in one place, the schema; a release changes that line and nothing else."""
+
 UUID: Final = "2a1c1ede-fa31-42b1-a1ce-28e9ce30a5ae"
 """Identity of the convention in `zarr_conventions`; fixed for ever."""
 

@@ -6,18 +6,18 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-FOLDER: Final = "v0.1"
+from nequip_hessian.store.layout import SCHEMA_FOLDER
 
 
 @cache
 def load_schema(name: str) -> dict[str, Any]:
     """Return a schema, `root` or `arrays`, as it is shipped."""
-    resource = files("nequip_hessian.schemas") / FOLDER / f"{name}.schema.json"
+    resource = files("nequip_hessian.schemas") / SCHEMA_FOLDER / f"{name}.schema.json"
     return dict(json.loads(resource.read_text(encoding="utf-8")))
 
 

@@ -24,10 +24,15 @@ AnyArray = npt.NDArray[Any]
 BATCH_BYTES: Final = 16 * 2**20
 BATCH_SECONDS: Final = 30.0
 BLOCK_BYTES: Final = 8 * 2**20
-_JOURNAL: Final = "journal.json"
+JOURNAL: Final = "journal.json"
 
 
-def _lock(folder: Path) -> IO[str]:
+def lock(folder: Path) -> IO[str]:
+    """Lock a folder against other writers for as long as the returned file is open.
+
+    Raises:
+        StoreError: another process holds it.
+    """
     file = open(folder / "lock", "w")  # noqa: SIM115 - held for the life of the spool
     try:
         import fcntl
@@ -47,7 +52,7 @@ def discard(folder: Path) -> None:
     Raises:
         StoreError: another process is writing it.
     """
-    with _lock(folder):
+    with lock(folder):
         shutil.rmtree(folder)
 
 
@@ -62,7 +67,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         try:
             folder.mkdir(exist_ok=True)
-            self._lock = _lock(folder)
+            self._lock = lock(folder)
         except OSError as exc:
             raise StoreError(f"{folder}: cannot be written: {exc.strerror}") from exc
         self.folder = folder
@@ -76,7 +81,7 @@ class Spool:
         self._load()
 
     def _load(self) -> None:
-        journal = self.folder / _JOURNAL
+        journal = self.folder / JOURNAL
         if not journal.exists():
             return
         try:
@@ -177,7 +182,7 @@ class Spool:
         self._pending, self._flushed = 0, time.monotonic()
 
     def _write_journal(self) -> None:
-        journal = self.folder / _JOURNAL
+        journal = self.folder / JOURNAL
         temporary = journal.with_suffix(".new")
         with open(temporary, "w") as file:
             json.dump({"dtypes": self._dtypes, "rows": self._rows, "state": self.state}, file)

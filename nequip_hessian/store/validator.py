@@ -14,6 +14,7 @@ from nequip_hessian.store.attributes import same_provenance
 from nequip_hessian.store.check_metadata import check_attributes, check_hierarchy
 from nequip_hessian.store.check_physics import check_physics
 from nequip_hessian.store.check_values import ValueChecker
+from nequip_hessian.store.checksum import KEY
 from nequip_hessian.store.files import Files, open_files
 from nequip_hessian.store.reader import read_attributes
 from nequip_hessian.store.report import ValidationReport
@@ -80,7 +81,7 @@ def differences(first: str | Path, second: str | Path) -> list[str]:
 def _attribute_differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     found = [
         f"attribute {key}: {a.get(key)!r} and {b.get(key)!r}"
-        for key in sorted((set(a) | set(b)) - {"provenance"})
+        for key in sorted((set(a) | set(b)) - {"provenance", KEY})
         if a.get(key) != b.get(key)
     ]
     ours, theirs = ([entry for entry in one.get("provenance", []) if entry.get("routine") != "store"] for one in (a, b))

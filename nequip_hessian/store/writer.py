@@ -7,10 +7,11 @@ records, never the whole.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,10 +29,10 @@ from nequip_hessian.store.attributes import (
     provenance_entry,
     same_provenance,
 )
-from nequip_hessian.store.build import PROFILES, Builder, zip_directory
-from nequip_hessian.store.files import open_files, read_metadata
-from nequip_hessian.store.layout import BY_PATH, FLOATS, NAME, VERSION
+from nequip_hessian.store.build import Builder
+from nequip_hessian.store.layout import BY_PATH, FLOATS, VERSION
 from nequip_hessian.store.spool import Spool, discard
+from nequip_hessian.store.target import Target
 
 
 class StoreWriter:
@@ -67,16 +68,13 @@ class StoreWriter:
         overwrite: bool = False,
         resume: bool = False,
     ) -> None:
-        self.path = Path(os.path.abspath(path))
         if dtype not in (None, *FLOATS):
             raise StoreError(f"dtype: expected None, 'float32' or 'float64', found {dtype!r}")
-        if profile not in PROFILES:
-            raise StoreError(f"profile: expected one of {', '.join(PROFILES)}, found {profile!r}")
-        self._dtype, self._profile, self._overwrite, self._resume = dtype, profile, overwrite, resume
+        self._target = Target(path, profile=profile, overwrite=overwrite)
+        self.path, folder = self._target.path, self._target.folder
+        self._dtype, self._profile, self._resume = dtype, profile, resume
         self._attributes = author_attributes(attributes)
         self._splits: dict[str, tuple[tuple[str, ...], npt.NDArray[np.int8]]] = {}
-        self._check_target()
-        folder = self.path.with_name(self.path.name + ".unfinished")
         if folder.exists() and not (overwrite or resume):
             raise StoreError(
                 f"{folder}: an unfinished store is there; go on with resume=True or start again with overwrite=True"
@@ -86,22 +84,6 @@ class StoreWriter:
         self._spool: Spool | None = Spool(folder)
         self._check_options(self._spool)
         self._appender = Appender(self._spool, dtype)
-
-    def _check_target(self) -> None:
-        if self.path.suffix == ".zip" and self._profile != "publish":
-            raise StoreError(f"{self.path}: a zip file is written by profile 'publish', not {self._profile!r}")
-        if not self.path.parent.is_dir():
-            raise StoreError(f"{self.path}: the folder {self.path.parent} does not exist; make it first")
-        if not os.path.lexists(self.path):
-            return
-        if not self._overwrite:
-            raise StoreError(f"{self.path}: exists already; name another path or say overwrite")
-        try:
-            attributes = (read_metadata(open_files(self.path)) or {}).get("attributes")
-        except StoreError:
-            attributes = None
-        if not isinstance(attributes, dict) or NAME not in attributes:
-            raise StoreError(f"{self.path}: is no Hessian store, so it is not replaced; move it away first")
 
     def _check_options(self, spool: Spool) -> None:
         options = {"dtype": self._dtype, "profile": self._profile}
@@ -145,7 +127,8 @@ class StoreWriter:
         """
         if self._spool is None:
             raise StoreError(f"{self.path}: the writer is closed")
-        self._appender.append(record)
+        with self._disk():
+            self._appender.append(record)
 
     def extend(self, records: Iterable[LabelledGeometry]) -> None:
         """Append several geometries."""
@@ -205,7 +188,8 @@ class StoreWriter:
             StoreError: no geometry at all, or a split of another length.
         """
         try:
-            self._finish(self._open)
+            with self._disk():
+                self._finish(self._open)
         except BaseException:
             self.abandon()
             raise
@@ -217,6 +201,13 @@ class StoreWriter:
         if self._spool is None:
             raise StoreError(f"{self.path}: the writer is closed")
         return self._spool
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:  # full, read-only, gone
+            raise StoreError(f"{self.path}: cannot be written: {exc.strerror or exc}") from exc
 
     def _finish(self, spool: Spool) -> None:
         count = len(self)
@@ -232,11 +223,11 @@ class StoreWriter:
         self._build_arrays(spool, builder)
         for scheme, (parts, codes) in sorted(self._splits.items()):
             builder.add_split(scheme, parts, codes)
-        builder.finish(self._root_attributes(spool, builder))
-        if self._profile == "publish":
-            zip_directory(built, spool.folder / "store.zip")
-            built = spool.folder / "store.zip"
-        self._publish(spool, built)
+        builder.finish(self._root_attributes(spool))
+        self._target.publish(built)
+        self._spool = None
+        shutil.rmtree(spool.folder, ignore_errors=True)
+        spool.close()
 
     def _build_arrays(self, spool: Spool, builder: Builder) -> None:
         paths = [path for path in BY_PATH if spool.started(path)]
@@ -247,7 +238,7 @@ class StoreWriter:
             for path in paths:
                 builder.add_spooled(path, spool, progress, **free.get(path, {}))
 
-    def _root_attributes(self, spool: Spool, builder: Builder) -> dict[str, Any]:
+    def _root_attributes(self, spool: Spool) -> dict[str, Any]:
         state = spool.state
         offsets = spool.read("hessian/offset", 0, spool.rows("hessian/offset"))
         counts = {
@@ -264,28 +255,7 @@ class StoreWriter:
             "counts": counts,
             "levels_of_theory": state["levels"],
             "provenance": [*state["provenance"], provenance_entry(written)],
-            "checksums": builder.checksums,
         }
-
-    def _publish(self, spool: Spool, built: Path) -> None:
-        old = self.path.with_name(self.path.name + ".old")
-        if os.path.lexists(self.path):
-            if not self._overwrite:
-                raise StoreError(f"{self.path}: appeared while the store was written; it is left as it is")
-            _remove(old)  # a copy from a replacement that was killed; the store itself is here
-            os.rename(self.path, old)
-        os.rename(built, self.path)
-        self._spool = None
-        _remove(old)
-        shutil.rmtree(spool.folder, ignore_errors=True)
-        spool.close()
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def unfinished_state(path: str | Path) -> dict[str, Any] | None:

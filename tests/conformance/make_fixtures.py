@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,12 @@ import zarr
 from morse import WATER, molecule
 from zarr.codecs import BloscCodec, BytesCodec
 
+from nequip_hessian.errors import HessianDataError
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import StoreWriter
 from nequip_hessian.store.build import zip_directory
+from nequip_hessian.store.checksum import KEY, metadata_checksum, read_logical
+from nequip_hessian.store.files import DirectoryFiles
 
 HERE = Path(__file__).resolve().parent
 TIME = "2026-01-01T00:00:00Z"
@@ -79,6 +83,18 @@ class Draft:
         shutil.rmtree(self.path / path)
         if checksum:
             self.root(lambda own: own["checksums"].pop(path))
+
+    def seal(self) -> None:
+        """Bring the checksum of the metadata up to date, as far as they can still be read."""
+        try:
+            files = DirectoryFiles(self.path)
+            value = self.json()
+            own = value["attributes"]["hessian_zarr"]
+            if KEY in own:
+                own[KEY] = metadata_checksum(value["attributes"], read_logical(files))
+                self.put_json(value)
+        except (HessianDataError, OSError, ValueError, KeyError):
+            return
 
     def recode(self, path: str, **options: object) -> None:
         """Write an array anew with other chunks or codecs."""
@@ -257,8 +273,13 @@ def _cut_chunk(draft: Draft) -> None:
 
 
 def _missing_energy_chunk(draft: Draft) -> None:
-    draft.put("geometry/energy", np.full(3, np.nan))
+    draft.put("geometry/energy", np.full(3, np.nan))  # the checksum is that of the fill value
     (draft.path / "geometry/energy/c/0").unlink()
+
+
+def _missing_shard(draft: Draft) -> None:
+    draft.recode("hessian/data", chunks=(10,), shards=(40,))
+    (draft.path / "hessian/data/c/1").unlink()
 
 
 def _dipole_rows(draft: Draft) -> None:
@@ -301,7 +322,11 @@ INVALID: dict[str, Case] = {
     "HZ-2.8_array_not_json": (plain, lambda draft: (draft.path / "atom/force/zarr.json").write_text("x") and None),
     "HZ-2.8_no_group_metadata": (plain, lambda draft: (draft.path / "atom/zarr.json").unlink()),
     "HZ-2.9_no_checksum": (plain, _root(lambda own: own["checksums"].pop("atom/force"))),
+    "HZ-2.10_title_changed": (plain, _root(lambda own: own.update(title="Fixture"))),
+    "HZ-2.10_projected_changed": (rich, _attribute("frequency/value", projected=False)),
     "HZ-3.1_cut_chunk": (plain, _cut_chunk),
+    "HZ-3.1_missing_chunk": (plain, _missing_energy_chunk),
+    "HZ-3.1_missing_shard": (plain, _missing_shard),
     "HZ-3.2_offset_not_from_0": (plain, _put("hessian/offset", 0, 1)),
     "HZ-3.2_offset_falls": (plain, _put("hessian/offset", 1, 91)),
     "HZ-3.2_no_atoms": (plain, _put("geometry/atom_offset", 1, 0)),
@@ -334,12 +359,18 @@ INVALID: dict[str, Case] = {
 }  # fmt: skip
 WARNING: dict[str, Case] = {
     "HZ-1.5_no_licence": (plain, _root(lambda own: own.pop("license"))),
+    "HZ-1.6_not_sealed": (plain, _root(lambda own: own.pop(KEY))),
     "HZ-4.1_grid": ("grid", _nothing),
     "HZ-4.3_no_imaginary_mode": ("kind", _nothing),
     "HZ-4.6_group_in_two_parts": ("leak", _nothing),
     "HZ-4.8_printed_frequencies": (rich, _put("frequency/value", 0, 100.0)),
     "HZ-4.9_forces_at_minimum": ("force", _nothing),
     "HZ-4.10_hartree_at_minimum": ("stiff", _nothing),
+}
+ADDED: dict[str, tuple[str, bytes]] = {  # entries of a zip file that no directory could hold
+    "HZ-2.11_parent_folder": ("../escape.txt", b"x"),
+    "HZ-2.11_absolute_path": ("/etc/escape", b"x"),
+    "HZ-2.11_two_of_one_name": ("atom/force/c/0/0", bytes(216)),
 }
 VALID: dict[str, Case] = {
     "plain": (plain, _nothing),
@@ -352,7 +383,6 @@ VALID: dict[str, Case] = {
     "blosc": (plain, lambda draft: draft.recode("hessian/data", compressors=[BloscCodec(cname="zstd")])),
     "padded_chunks": (plain, lambda draft: draft.recode("hessian/data", chunks=(40,))),
     "shards": (plain, lambda draft: draft.recode("hessian/data", chunks=(10,), shards=(40,))),
-    "missing_chunk_is_nan": (plain, _missing_energy_chunk),
     "extra_group": (plain, _extra_group),
     "extra_attributes": (plain, _root(lambda own: own.update(extra={"anything": [1]}))),
     "other_convention": (plain, _other_convention),
@@ -368,7 +398,11 @@ def build(case: Case, target: Path, *, deflate: bool) -> None:
         write(path, records, splits)
         draft = Draft(path)
         draft.root(lambda own: [entry.update(time=TIME) for entry in own["provenance"]])
-        change(draft)
+        if not target.name.startswith("HZ-2.10"):
+            change(draft)
+        draft.seal()
+        if target.name.startswith("HZ-2.10"):  # after the seal was put on
+            change(draft)
         zip_directory(path, target)
     if deflate:
         with zipfile.ZipFile(target) as old:
@@ -385,6 +419,12 @@ def main() -> None:
         (HERE / folder).mkdir()
         for name, case in cases.items():
             build(case, HERE / folder / f"{name}.zarr.zip", deflate=name not in ("plain", "HZ-3.1_cut_chunk"))
+    for name, (key, content) in ADDED.items():
+        target = HERE / "invalid" / f"{name}.zarr.zip"
+        build(VALID["plain"], target, deflate=True)
+        with warnings.catch_warnings(), zipfile.ZipFile(target, "a") as archive:
+            warnings.simplefilter("ignore")  # of zipfile, on two entries of one name: that is the fault
+            archive.writestr(zipfile.ZipInfo(key, date_time=(1980, 1, 1, 0, 0, 0)), content)
     broken = HERE / "invalid"
     whole = (HERE / "valid" / "plain.zarr.zip").read_bytes()
     (broken / "HZ-1.1_cut_zip.zarr.zip").write_bytes(whole[: len(whole) // 2])

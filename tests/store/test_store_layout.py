@@ -13,6 +13,7 @@ from nequip_hessian.record import KINDS, ROLES
 from nequip_hessian.store import HessianStore, StoreWriter, validate
 from nequip_hessian.store.attributes import AUTHOR_KEYS, LEVEL_KEYS, PROVENANCE_KEYS, SOURCE_KEYS
 from nequip_hessian.store.check_metadata import TOGETHER
+from nequip_hessian.store.checksum import KEY
 from nequip_hessian.store.layout import ARRAYS, BY_PATH, RAGGED, SPLIT, UUID, VERSION, dimension_names, spec_of
 from nequip_hessian.store.report import RULES
 from nequip_hessian.store.schema import load_schema
@@ -86,8 +87,8 @@ def test_root_schema_and_constants():
     assert own["properties"]["version"]["const"] == VERSION
     assert root["properties"]["zarr_conventions"]["contains"]["properties"]["uuid"]["const"] == UUID
     assert UUID in SPEC
-    assert SPEC.startswith(f"# hessian_zarr {VERSION}\n")
-    assert set(own["properties"]) == {*AUTHOR_KEYS, *own["required"]}
+    assert SPEC.startswith(f"# hessian_zarr {VERSION.removesuffix('.dev')}\n")
+    assert set(own["properties"]) == {*AUTHOR_KEYS, *own["required"], KEY}
     assert set(root["$defs"]["level_of_theory"]["properties"]) == {*LEVEL_KEYS, "extra"}
     provenance = root["$defs"]["provenance"]["properties"]
     assert set(provenance) == set(PROVENANCE_KEYS)

@@ -72,14 +72,24 @@ def test_two_axes_cut_in_the_second_go_through_zarr(write, records):
 
 
 @pytest.mark.parametrize("mapped", [True, False])
-def test_missing_chunk_is_fill_value(write, mapped):
+@pytest.mark.parametrize("array", ["geometry/energy", "atom/force", "hessian/asymmetry", "geometry/label_data"])
+def test_lost_chunk_is_an_error_and_no_missing_label(write, array, mapped):
     path = write()
-    rewrite(path, "geometry/energy", chunks=(4,))
-    (path / "geometry/energy/c/1").unlink()
-    energy = HessianStore(path, mapped=mapped).energy
-    assert np.isnan(energy[4:8]).all()
-    assert np.isfinite(energy[:3]).all()
-    assert validate(path).counts["HZ-3.12"] == 1  # a lost file is seen by its checksum
+    rewrite(path, array, chunks=(4, 3) if array == "atom/force" else (4,))
+    lost = (
+        next((path / array / "c/1").rglob("0"), path / array / "c/1") if array == "atom/force" else path / array / "c/1"
+    )
+    lost.unlink()
+    with pytest.raises(StoreError, match=f"{array}/c/1.* is not there"):
+        _ = HessianStore(path, mapped=mapped)[:]
+    assert validate(path).counts["HZ-3.1"] >= 1
+
+
+def test_lost_shard_is_an_error(write):
+    path = write(profile="remote")
+    (path / "geometry/energy/c/0").unlink()
+    with pytest.raises(StoreError, match="geometry/energy/c/0 is not there"):
+        _ = HessianStore(path).energy
 
 
 def test_compressed_zip_entry_goes_through_zarr(write, tmp_path, records):
