@@ -116,6 +116,11 @@ def connectivity_name(numbers: npt.NDArray[np.int64], bonds: npt.NDArray[np.bool
     return Chem.MolToSmiles(molecule)
 
 
+def heavy_atoms_of(name: str) -> int:
+    """Number of atoms beyond hydrogen in a connectivity name."""
+    return Chem.MolFromSmiles(name, sanitize=False).GetNumHeavyAtoms()
+
+
 def change_name(before: Graph, after: Graph) -> str:
     """Canonical name of a change of connectivity: equal for changes that differ by a symmetry of the molecule."""
     molecule = Chem.RWMol()
