@@ -40,9 +40,9 @@ _OPENERS: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 _BINARY: Final = {
     b"\x93NUMPY": "a NumPy array, which holds no geometry",
-    b"\x89HDF": "an HDF5 file, not supported yet",
+    b"\x89HDF": "an HDF5 file of no layout known here",
     b"PK\x03\x04": "a zip archive (unpack it)",
-    b"SQLite": "an SQLite database (of ASE?), not supported yet",
+    b"SQLite": "an SQLite database",
 }
 
 
