@@ -53,6 +53,14 @@ class Entry:
         return {key: value for key, value in items.items() if value not in (None, [])}
 
 
+def entry_from_dict(items: dict[str, Any]) -> Entry:
+    """Return the entry that `Entry.as_dict` gave."""
+    checks = items.get("checks")
+    if checks is not None:
+        checks = Checks(**{**checks, "warnings": tuple(checks.get("warnings", ()))})
+    return Entry(**{**items, "notes": tuple(items.get("notes", ())), "checks": checks})
+
+
 @dataclass(frozen=True)
 class ConversionReport:
     """Everything a conversion has to say.

@@ -45,10 +45,9 @@ class Seen:
         Returns:
             The name of the first one of its kind, or None.
         """
-        atoms = (b"H" if record.hessian is not None else b"F") + np.asarray(record.numbers).tobytes()
-        belongs = (record.group, record.role) if record.role is not None else None
         values = invariants(record)
-        size, trace = round(float(values[:3].sum()) / _CELL), round(float(values[3:].sum()) / _CELL)
+        belongs = (record.group, record.role) if record.role is not None else None
+        atoms, size, trace = _box(record, values)
         for key in itertools.product((size - 1, size, size + 1), (trace - 1, trace, trace + 1)):
             for known in self._known.get((atoms, *key), ()):
                 if (
@@ -59,6 +58,22 @@ class Seen:
                     return known.name
         self._known.setdefault((atoms, size, trace), []).append(_Known(values, record.positions, belongs, name))
         return None
+
+    def remember(self, record: LabelledGeometry, name: str, belongs: tuple[str | None, str] | None) -> None:
+        """Remember a record without looking for it.
+
+        Args:
+            record: with atoms, positions and Hessian (without one: forces)
+            name: what to call it
+            belongs: its group and its role there, `None` where it has no role
+        """
+        values = invariants(record)
+        self._known.setdefault(_box(record, values), []).append(_Known(values, record.positions, belongs, name))
+
+
+def _box(record: LabelledGeometry, values: npt.NDArray[np.float64]) -> tuple[bytes, int, int]:
+    atoms = (b"H" if record.hessian is not None else b"F") + np.asarray(record.numbers).tobytes()
+    return atoms, round(float(values[:3].sum()) / _CELL), round(float(values[3:].sum()) / _CELL)
 
 
 def superposition_error(first: npt.NDArray[np.floating[Any]], second: npt.NDArray[np.floating[Any]]) -> float:

@@ -32,6 +32,10 @@ class StoreError(HessianDataError):
     """A Hessian store is missing, unfinished, of another version or not conformant."""
 
 
+class StoreWriteError(StoreError):
+    """The disk refuses: full, read-only or gone; no fault of what was to be written."""
+
+
 class EngineError(HessianDataError):
     """A label engine is not installed, does not fit the geometry, or did not converge."""
 

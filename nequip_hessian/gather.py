@@ -12,6 +12,7 @@ from typing import Final
 
 from nequip_hessian.errors import ConfigError, FormatError
 from nequip_hessian.formats import matches_any
+from nequip_hessian.formats._source import stem
 
 GROUP_RULES: Final = ("auto", "folder", "file", "formula", "none")
 
@@ -154,3 +155,26 @@ def group_of(path: Path, name: str, common: Path, rule: str, formula: str) -> tu
     if rule == "folder" or below:
         return below or folder.name or "all", role
     return (rest or folder.name or "all", role) if role else (name, None)
+
+
+def reaction_groups(files: Sequence[Input], common: Path, rule: str) -> set[str]:
+    """Return the groups that are reactions by their file names: two roles or more occur among them.
+
+    A folder with one `ts_*` file is no reaction, and its file name says no more than the Hessian does.
+
+    Args:
+        files: all inputs of the conversion
+        common: the deepest folder that contains them
+        rule: as for `group_of`
+    """
+    roles: dict[str, set[str]] = {}
+    for item in files:
+        group, role = group_of(item.path, name_of(item.path), common, rule, "")
+        if group is not None and role is not None:
+            roles.setdefault(group, set()).add(role)
+    return {group for group, found in roles.items() if len(found) > 1}
+
+
+def name_of(path: Path) -> str:
+    """Return what a file is called: its name without endings; an xtb `hessian` is called after its folder."""
+    return path.parent.name if path.name == "hessian" else stem(path)

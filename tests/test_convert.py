@@ -30,7 +30,7 @@ from nequip_hessian.frequencies import match_frequencies
 from nequip_hessian.gather import gather, group_of, role_of
 from nequip_hessian.identities import rotation_fit, translation_residual
 from nequip_hessian.record import LabelledGeometry
-from nequip_hessian.store import HessianStore, validate
+from nequip_hessian.store import HessianStore, differences, validate
 
 sys.path.insert(0, str(Path(__file__).parent / "formats"))
 import emitters
@@ -524,3 +524,128 @@ def test_units_of_the_provenance_are_invertible(tmp_path, formaldehyde):
     factor = conversion["fields"]["hessian"]["factor"]
     printed = [float(v) for v in path.read_text().split("Cartesian Force Constants")[1].split("Number")[0].split()[3:]]
     assert np.allclose(store.packed(0) / factor, printed, rtol=1e-14)
+
+
+# -- going on after a kill, roles of lone files, options --------------------------------------
+
+
+KILLED = """
+import os, signal, sys
+from nequip_hessian import conversion
+from nequip_hessian.store import spool
+
+spool.BATCH_BYTES = int(sys.argv[2])
+calls = iter(range(1, 10**6))
+owner, name = {"append": (conversion.StoreWriter, "append"), "journal": (conversion.Journal, "add")}[sys.argv[3]]
+original = getattr(owner, name)
+
+def wrapper(*arguments, **options):
+    if next(calls) == int(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **options)
+
+setattr(owner, name, wrapper)
+from nequip_hessian.cli import main
+main(["convert", sys.argv[1], "-o", sys.argv[1] + "/../s.zarr"])
+"""
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Files with several geometries, duplicates, companions, refusals and roles, and their undisturbed store."""
+    folder = tmp_path_factory.mktemp("mixed")
+    root = folder / "in"
+    one, two = emitters.made("H2CO"), emitters.made("H2O")
+    for name, record in (
+        ("r/reactant", one),
+        ("r/ts", emitters.made("H2CO", seed=5)),
+        ("z/copy", one),
+        ("y/water", two),
+    ):
+        emitters.write(root / f"{name}.fchk", emitters.fchk(record))
+    (root / "many").mkdir()
+    write_extxyz(root / "many" / "m.xyz", [emitters.made("H2O", seed=seed) for seed in range(4)])
+    (root / "many" / "bad.fchk").write_text("nonsense\n")
+    shutil.copytree(DATA / "xtb_formaldehyde", root / "x")
+    report = convert([root], folder / "whole.zarr")
+    assert report.counts["taken"] == 7
+    assert report.counts["duplicate"] == 2
+    return folder
+
+
+@pytest.mark.parametrize(("batch", "what", "call"), [(1, "append", 6), (10**9, "append", 6), (1, "journal", 3),
+                                                     (5000, "append", 7), (1, "journal", 6)])  # fmt: skip
+def test_killed_conversion_goes_on_to_the_same_store(mixed, tmp_path, capsys, batch, what, call):
+    shutil.copytree(mixed / "in", tmp_path / "in", copy_function=shutil.copy2)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "in"), str(batch), what, str(call)]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+    target = tmp_path / "s.zarr"
+    assert not target.exists()
+    assert run(tmp_path / "in", "-o", target) == 1
+    assert "--resume to go on" in capsys.readouterr().err
+    assert run(tmp_path / "in", "-o", target, "--resume", "--project", "asr") == 1
+    assert "other inputs or options" in capsys.readouterr().err
+    assert run(tmp_path / "in", "-o", target, "--resume") == 3
+    assert differences(target, mixed / "whole.zarr") == []
+    again, whole = (json.loads(Path(f"{path}.report.json").read_text()) for path in (target, mixed / "whole.zarr"))
+    assert len(again["entries"]) == len(whole["entries"])
+    for first, second in zip(again["entries"], whole["entries"], strict=True):
+        for key in ("status", "geometry", "group", "role", "kind", "checks", "notes"):
+            assert first.get(key) == second.get(key), key
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "s.zarr", "s.zarr.report.json"}
+
+
+def test_resume_refuses_an_input_that_has_changed(mixed, tmp_path, capsys):
+    shutil.copytree(mixed / "in", tmp_path / "in", copy_function=shutil.copy2)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "in"), "1", "append", "6"]
+    subprocess.run(command, check=False, capture_output=True)
+    (tmp_path / "in" / "many" / "m.xyz").write_text("3\n")
+    assert run(tmp_path / "in", "-o", tmp_path / "s.zarr", "--resume") == 1
+    assert "has changed since the conversion was begun" in capsys.readouterr().err
+    assert (tmp_path / "s.zarr.unfinished").is_dir()
+
+
+def test_resume_and_overwrite_contradict_each_other(tree, tmp_path, capsys):
+    assert run(tree, "-o", tmp_path / "s.zarr", "--resume", "--overwrite") == 1
+    assert "say one of them" in capsys.readouterr().err
+    assert run(tree, "-o", tmp_path / "s.zarr", "--resume") == 0  # with nothing to go on with it just begins
+
+
+def test_lone_transition_state_is_no_reaction(tmp_path, formaldehyde):
+    emitters.write(tmp_path / "in" / "ts_one.fchk", emitters.fchk(formaldehyde))
+    emitters.write(tmp_path / "in" / "ts_one.log", emitters.gaussian_log(emitters.made("H2CO", seed=2)))
+    emitters.write(tmp_path / "in" / "b" / "ts.fchk", emitters.fchk(emitters.made("H2O")))
+    assert run(tmp_path / "in", "-o", tmp_path / "s.zarr") == 0
+    store = HessianStore(tmp_path / "s.zarr")
+    assert store.reactions() == []
+    assert (store.role == -1).all()
+
+
+@pytest.mark.parametrize("rows", ["-3", "x", "1.5"])
+def test_rows_is_a_number(tree, tmp_path, rows, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(tree, "-o", tmp_path / "s.zarr", "--rows", rows)
+    assert caught.value.code == 2
+    assert "expected" in capsys.readouterr().err
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_profiles_hold_the_same(tree, tmp_path):
+    assert run(tree, "-o", tmp_path / "s.zarr") == 0
+    assert run(tree, "-o", tmp_path / "r.zarr", "--profile", "remote") == 0
+    assert run(tree, "-o", tmp_path / "s.zarr.zip", "--profile", "publish") == 0
+    assert run(tree, "-o", tmp_path / "t.zarr.zip") == 1  # a zip file wants --profile publish
+    for other in ("r.zarr", "s.zarr.zip"):
+        assert differences(tmp_path / "s.zarr", tmp_path / other) == []
+
+
+def test_full_disk_is_no_fault_of_the_files(tree, tmp_path, capsys, monkeypatch):
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nequip_hessian.store.spool.BATCH_BYTES", 1)
+    monkeypatch.setattr("os.fsync", full)
+    assert run(tree, "-o", tmp_path / "s.zarr") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "No space left" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["calculations"]

@@ -12,6 +12,8 @@ examples:
   nequip-hessian convert calculations/ -o store.zarr
   nequip-hessian convert 'runs/*/freq.log' extra/ts.hess -o store.zarr --report report.json
   nequip-hessian convert @files.txt -o store.zarr --dtype float32 --project asr
+  nequip-hessian convert calculations/ -o store.zarr --resume
+  nequip-hessian convert calculations/ -o store.zarr.zip --profile publish --license CC-BY-4.0
 
 exit status:
   0 everything was taken; 3 something was refused, the store holds the rest; 1 nothing was taken, nothing is written
@@ -47,11 +49,24 @@ def add_parser(subparsers: Any) -> None:
         "--without-hessian", action="store_true", help="also take geometries with energy or forces but no Hessian"
     )
     parser.add_argument("--license", metavar="SPDX", help="licence of the data, e.g. CC-BY-4.0, written into the store")
+    parser.add_argument(
+        "--profile",
+        choices=("local", "remote", "publish"),
+        default="local",
+        help="how the store lies on disk: local (read by memory map), remote (compressed shards), publish (one zip)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
+    parser.add_argument("--resume", action="store_true", help="go on with a conversion that was killed")
     parser.add_argument("--report", metavar="FILE", help="JSON report (default: STORE.report.json)")
     parser.add_argument(
-        "--rows", type=int, default=60, metavar="N", help="geometries in the printed table (default: 60)"
+        "--rows", type=_rows, default=60, metavar="N", help="geometries in the printed table (default: 60)"
     )
+
+
+def _rows(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of rows, 0 or more, found {text!r}")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     options = {key: value for key, value in vars(args).items() if key not in ("verb", "inputs", "output", "rows")}
     report = convert(args.inputs, args.output, **options)
     if report.output is not None or len(report.entries) > 1:
-        print(report.table(max(args.rows, 0)))
+        print(report.table(args.rows))
     for line in report.refusals():
         print(f"nequip-hessian convert: refused: {line}", file=sys.stderr)
     if report.output is None and not report.refusals():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
 
+from nequip_hessian.curvature import unpack
 from nequip_hessian.errors import StoreError
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.store.attributes import level_from_dict
@@ -20,6 +21,15 @@ FOLLOWS_DTYPE: Final = ("hessian/data", "product/probe", "product/value")
 
 _OPTIONAL_OFFSETS: Final = {data[0]: offset for offset, data in RAGGED.items() if not BY_PATH[offset].required}
 _ALWAYS: Final = tuple(spec.path for spec in BY_PATH.values() if spec.required)
+
+
+_GEOMETRY: Final = (
+    ("geometry/atom_offset", "atom/number"),
+    ("geometry/atom_offset", "atom/position"),
+    ("geometry/atom_offset", "atom/force"),
+    ("hessian/offset", "hessian/data"),
+    ("hessian/active_offset", "hessian/active_atom"),
+)
 
 
 class Appender:
@@ -83,6 +93,25 @@ class Appender:
         offset = spool.read(f"{stem}_offset", 0, spool.rows(f"{stem}_offset"))
         data = spool.read(f"{stem}_data", 0, int(offset[-1])).tobytes()
         return [data[a:b].decode("utf-8") for a, b in itertools.pairwise(offset)]
+
+    def geometries(self, stop: int) -> Iterator[LabelledGeometry]:
+        """Yield the first `stop` geometries as of the last flush: atoms, positions, forces and Hessian alone."""
+        spool = self._spool
+        offsets = {
+            data: spool.read(offset, 0, stop + 1).tolist() if spool.started(data) else [0] * (stop + 1)
+            for offset, data in _GEOMETRY
+        }
+        for i in range(stop):
+            rows = {data: spool.read(data, *ends[i : i + 2]) for data, ends in offsets.items() if spool.started(data)}
+            hessian, active = rows.get("hessian/data", np.empty(0)), rows.get("hessian/active_atom", np.empty(0))
+            forces = rows.get("atom/force")
+            yield LabelledGeometry(
+                numbers=rows["atom/number"],
+                positions=rows["atom/position"],
+                forces=None if forces is None or np.isnan(forces).all() else forces,
+                hessian=unpack(hessian) if len(hessian) else None,
+                active=active if len(active) else None,
+            )
 
     def _check_range(self, record: LabelledGeometry) -> None:
         for name, low in (("charge", -32767), ("multiplicity", 1)):

@@ -102,7 +102,7 @@ class Builder:
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """Write the root attributes, last of all; both kinds of checksums are filled in."""
         convention = {"uuid": UUID, "name": NAME, "description": DESCRIPTION}
-        root = {"zarr_conventions": [convention], NAME: {**attributes, "checksums": self.checksums}}
+        root: dict[str, Any] = {"zarr_conventions": [convention], NAME: {**attributes, "checksums": self.checksums}}
         sealed = metadata_checksum(root, read_logical(DirectoryFiles(self._folder)))
         root[NAME] = {**root[NAME], KEY: sealed}
         self._root.update_attributes(root)

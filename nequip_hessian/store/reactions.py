@@ -38,7 +38,9 @@ def find_reactions(
     path_coordinate: npt.NDArray[np.float64] | None,
     name: Callable[[int], str | None],
 ) -> list[Reaction]:
-    """Collect the reactions of a store, in the order of their group number.
+    """Collect the reactions of a store: groups of two geometries or more with a role or a path coordinate.
+
+    In the order of their group number.
 
     Args:
         group: (G,) group numbers, -1 none
@@ -52,6 +54,8 @@ def find_reactions(
     borders = np.flatnonzero(np.diff(group[order])) + 1
     found = []
     for indices in np.split(order, borders) if len(order) else []:
+        if len(indices) < 2:  # a lone transition state is no reaction
+            continue
         number = int(group[indices[0]])
         path: npt.NDArray[Any] = indices[on_path[indices]]
         if path_coordinate is not None:

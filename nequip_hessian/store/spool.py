@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from nequip_hessian.errors import StoreError
+from nequip_hessian.errors import StoreError, StoreWriteError
 from nequip_hessian.store.layout import BY_PATH, ArraySpec, numpy_dtype
 
 AnyArray = npt.NDArray[Any]
@@ -69,7 +69,7 @@ class Spool:
             folder.mkdir(exist_ok=True)
             self._lock = lock(folder)
         except OSError as exc:
-            raise StoreError(f"{folder}: cannot be written: {exc.strerror}") from exc
+            raise StoreWriteError(f"{folder}: cannot be written: {exc.strerror}") from exc
         self.folder = folder
         self.broken = False
         self._dtypes: dict[str, str] = {}
@@ -166,7 +166,7 @@ class Spool:
             self._write_buffers()
             self._write_journal()
         except OSError as exc:
-            raise StoreError(f"{self.folder}: cannot be written: {exc.strerror}") from exc
+            raise StoreWriteError(f"{self.folder}: cannot be written: {exc.strerror}") from exc
         self.broken = False
 
     def _write_buffers(self) -> None:

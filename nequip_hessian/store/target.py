@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from nequip_hessian.errors import StoreError
+from nequip_hessian.errors import StoreError, StoreWriteError
 from nequip_hessian.store.build import PROFILES, zip_directory
 from nequip_hessian.store.files import open_files, read_metadata
 from nequip_hessian.store.layout import NAME
@@ -69,14 +69,14 @@ class Target:
             self.folder.mkdir()
             held = lock(self.folder)
         except OSError as exc:
-            raise StoreError(f"{self.folder}: cannot be written: {exc.strerror}") from exc
+            raise StoreWriteError(f"{self.folder}: cannot be written: {exc.strerror}") from exc
         try:
             with held:
                 built = self.folder / "store"
                 yield built
                 self.publish(built)
         except OSError as exc:
-            raise StoreError(f"{self.folder}: cannot be written: {exc.strerror or exc}") from exc
+            raise StoreWriteError(f"{self.folder}: cannot be written: {exc.strerror or exc}") from exc
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from nequip_hessian.errors import StoreError
+from nequip_hessian.errors import StoreError, StoreWriteError
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store.append import Appender
 from nequip_hessian.store.attributes import (
@@ -119,6 +119,11 @@ class StoreWriter:
         self._open.flush()
         return self._appender.texts("geometry/label") or [""] * len(self)
 
+    def appended(self, stop: int) -> Iterator[LabelledGeometry]:
+        """Yield the first `stop` geometries appended: atoms, positions, forces and Hessian alone."""
+        self._open.flush()
+        return self._appender.geometries(stop)
+
     def append(self, record: LabelledGeometry) -> None:
         """Append one geometry.
 
@@ -207,7 +212,7 @@ class StoreWriter:
         try:
             yield
         except OSError as exc:  # full, read-only, gone
-            raise StoreError(f"{self.path}: cannot be written: {exc.strerror or exc}") from exc
+            raise StoreWriteError(f"{self.path}: cannot be written: {exc.strerror or exc}") from exc
 
     def _finish(self, spool: Spool) -> None:
         count = len(self)
