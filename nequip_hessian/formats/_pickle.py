@@ -135,6 +135,10 @@ def _codecs_encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    return b""  # how the older protocols write empty bytes
+
+
 _NAMES: Final[dict[tuple[str, str], Callable[..., Any]]] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
@@ -143,6 +147,7 @@ _NAMES: Final[dict[tuple[str, str], Callable[..., Any]]] = {
     ("numpy", "dtype"): _DType,
     ("numpy", "ndarray"): _NumPyArray,
     ("_codecs", "encode"): _codecs_encode,
+    **{(module, "bytes"): _no_bytes for module in ("__builtin__", "builtins")},
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _NumPyArray for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},

@@ -56,8 +56,8 @@ def read_ase_lmdb(path: str | Path) -> Iterator[LabelledGeometry]:
         exact zeros beside a Hessian count as missing.
 
     Raises:
-        FormatError: damaged, or arrays that do not fit. MissingExtraError: lmdb is not installed.
+        FormatError: damaged, or arrays that do not fit.
     """
-    with open_lmdb(path) as (source, transaction):
-        for index, raw in numbered(source, transaction, None):
+    with open_lmdb(path) as (source, tree):
+        for index, raw in numbered(source, tree, None):
             yield record_of(source, NAME, _row(source, raw, index), index)

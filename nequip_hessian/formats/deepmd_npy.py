@@ -10,16 +10,20 @@ so that the rotational identity holds and fixes units and signs. Streamed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from ase.data import chemical_symbols
 
 from nequip_hessian.errors import FormatError, HessianDataError
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._binary import NUMPY, binary_source, first_bytes
+from nequip_hessian.formats._sink import new_folder, whole_hessian
 from nequip_hessian.formats._source import Source, guarded, provenance, read_source
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
@@ -150,3 +154,104 @@ def _alone(positions: npt.NDArray[np.float64], box: npt.NDArray[np.float64]) -> 
     fractions = np.linalg.solve(box.T, positions.T).T
     heights = 1 / np.linalg.norm(np.linalg.inv(box), axis=0)  # distances between opposite faces
     return bool(np.all((1 - np.ptp(fractions, axis=0)) * heights > VACUUM))
+
+
+# -- writing --------------------------------------------------------------------------------
+
+
+class _Growing:
+    """A .npy file of rows that arrive one by one: the rows in a file of their own until their number is known."""
+
+    def __init__(self, path: Path, width: int) -> None:
+        self.path, self.width, self.count = path, width, 0
+
+    def append(self, row: npt.ArrayLike) -> None:
+        with open(self.path.with_suffix(".part"), "ab") as file:
+            file.write(np.ascontiguousarray(row, dtype="<f8").tobytes())
+        self.count += 1
+
+    def finish(self) -> None:
+        shape = (self.count, self.width) if self.width else (self.count,)
+        part = self.path.with_suffix(".part")
+        with open(self.path, "wb") as file, open(part, "rb") as rows:
+            header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            shutil.copyfileobj(rows, file)
+        part.unlink()
+
+
+class _System:
+    """One system under construction: all frames have the same atoms and the same labels."""
+
+    def __init__(self, folder: Path, record: LabelledGeometry) -> None:
+        self.name, n = folder.name, len(record)
+        data = folder / "set.000"
+        data.mkdir(parents=True)
+        kinds = sorted({int(number) for number in record.numbers})
+        (folder / "type_map.raw").write_text("".join(f"{chemical_symbols[z]}\n" for z in kinds), encoding="utf-8")
+        types = "".join(f"{kinds.index(int(z))}\n" for z in record.numbers)
+        (folder / "type.raw").write_text(types, encoding="utf-8")
+        if not np.any(record.pbc):
+            (folder / "nopbc").touch()
+        widths = {"coord": 3 * n, "energy": 0, "force": 3 * n, "hessian": 9 * n * n, "box": 9}
+        self.files = {key: _Growing(data / f"{key}.npy", widths[key]) for key in _rows(record)}
+
+    def append(self, record: LabelledGeometry) -> str:
+        frame = self.files["coord"].count
+        for key, row in _rows(record).items():
+            self.files[key].append(row)
+        return f"{self.name}/set.000#{frame}"
+
+
+def _rows(record: LabelledGeometry) -> dict[str, npt.NDArray[np.float64]]:
+    """Return what a record adds to each file, in the unit of the package, which is DeePMD-kit's."""
+    rows = {"coord": np.asarray(record.positions).ravel()}
+    if record.energy is not None:
+        rows["energy"] = np.array(record.energy)
+    if record.forces is not None:
+        if not np.all(np.isfinite(record.forces)):
+            raise FormatError("deepmd-npy: unknown forces of some atoms, for which this format has no place")
+        rows["force"] = np.asarray(record.forces).ravel()
+    if record.hessian is not None:
+        rows["hessian"] = whole_hessian(record, NAME).ravel()
+    if np.any(record.pbc):
+        rows["box"] = np.asarray(record.cell).ravel()
+    return rows
+
+
+def write_deepmd_npy(path: str | Path, records: Iterable[LabelledGeometry], *, overwrite: bool = False) -> list[str]:
+    """Write DeePMD-kit systems: a folder each for all frames of the same atoms, in this order, and the same labels.
+
+    Args:
+        path: the folder to make
+        records: labelled geometries; a missing label makes a system of its own, without that file. Charge,
+            multiplicity, masses, groups and levels of theory have no place in this format. They are
+            written one by one and not kept
+        overwrite: replace a folder that is there
+
+    Returns:
+        For each record the system, set and frame it went to, e.g. `H2O/set.000#3`.
+
+    Raises:
+        FormatError: a partial Hessian, forces with gaps, periodicity in some directions only, or something at `path`.
+    """
+    places: list[str] = []
+    systems: dict[tuple[object, ...], _System] = {}
+    names: Counter[str] = Counter()
+    with new_folder(path, overwrite=overwrite) as folder:
+        for record in records:
+            if np.any(record.pbc) and not np.all(record.pbc):
+                raise FormatError("deepmd-npy: periodic in some directions only, for which this format has no place")
+            key = (np.asarray(record.numbers).tobytes(), *_rows(record))
+            if key not in systems:
+                formula = record.formula
+                names[formula] += 1
+                suffix = f"-{names[formula]}" if names[formula] > 1 else ""
+                systems[key] = _System(folder / f"{formula}{suffix}", record)
+            places.append(systems[key].append(record))
+        if not systems:
+            raise FormatError("deepmd-npy: no geometry to write")
+        for system in systems.values():
+            for file in system.files.values():
+                file.finish()
+    return places

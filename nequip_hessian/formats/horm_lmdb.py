@@ -45,11 +45,10 @@ def read_horm_lmdb(path: str | Path) -> Iterator[LabelledGeometry]:
 
     Raises:
         FormatError: damaged, arrays that do not fit, or a pickle that asks for anything but plain data.
-        MissingExtraError: lmdb is not installed.
     """
-    with open_lmdb(path) as (source, transaction):
-        length = transaction.get(b"length")
-        count = None if length is None else int(unpickle(bytes(length)))
+    with open_lmdb(path) as (source, tree):
+        length = tree.get(b"length")
+        keys = None if length is None else range(int(unpickle(length)))
         facts = provenance(
             source,
             NAME,
@@ -60,7 +59,7 @@ def read_horm_lmdb(path: str | Path) -> Iterator[LabelledGeometry]:
                 "hessian": ("eV/angstrom^2", 1.0),
             },
         )
-        for index, raw in numbered(source, transaction, count):
+        for index, raw in numbered(source, tree, keys):
             try:
                 yield _record(source, unpickle(raw), index, facts)
             except HessianDataError as exc:
