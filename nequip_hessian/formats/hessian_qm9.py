@@ -89,12 +89,17 @@ def _rows(source: Source, ipc: Any, mapped: Any) -> Iterator[dict[str, Any]]:
     else:
         reader = ipc.open_stream(mapped)
         batches = iter(reader)
+        with open(source.path, "rb") as file:
+            file.seek(-4, 2)
+            if file.read(4) != bytes(4):  # the end of a stream; cut between two batches, it would read as a shorter one
+                raise source.error("the stream has no end: the file is cut; fetch it again")
     names = reader.schema.names
     missing = [name for name in _COLUMNS if name not in names]
     if missing:
         raise source.error(f"expected the columns {', '.join(_COLUMNS)}, found {', '.join(names)[:200]}")
     wanted = [name for name in (*_COLUMNS, "forces", "energy", "label") if name in names]
     for batch in batches:
+        batch.validate(full=True)
         columns = {name: batch.column(batch.schema.get_field_index(name)) for name in wanted}
         for row in range(batch.num_rows):
             yield {name: column.slice(row, 1) for name, column in columns.items()}

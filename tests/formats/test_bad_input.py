@@ -181,7 +181,7 @@ def test_folder_and_missing_file(tmp_path, reader):
 
 
 def test_unknown_format_name(tmp_path):
-    with pytest.raises(FormatError, match="expected one of .*extxyz, fchk"):
+    with pytest.raises(FormatError, match=r"expected one of .*extxyz, fchk"):
         list(read(tmp_path / "a", "gaussian"))
 
 
