@@ -8,6 +8,7 @@ from nequip.data.datamodule import NequIPDataModule
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from nequip_hessian.data.dataset import HessianDataset
+from nequip_hessian.data.settings import for_validation
 from nequip_hessian.data.split import select, split_by_scheme
 from nequip_hessian.data.statistics import statistics
 from nequip_hessian.errors import ConfigError
@@ -24,10 +25,10 @@ class HessianDataModule(NequIPDataModule):
         store: path of the store
         split: name of a scheme in the store (its parts `train`, `val`, and every other one as a
             test set of its own, in order), or shares of the groups: {train: 0.8, val: 0.1, test: 0.1}
-        hessian: how to supervise Hessians: {mode: random, k: 1}, {mode: columns, k: 2} or {mode: full};
-            `null` trains on energies and forces
+        hessian: how to supervise Hessians, e.g. {mode: random, k: 1}, {mode: columns, k: 2} or {mode: full};
+            all keys: `nequip_hessian.data.settings.ProbeSettings`; `null` trains on energies and forces
         val_hessian: the same for validation and test sets (probes then depend on the geometry only,
-            so figures repeat exactly); default: what `hessian` says
+            so figures repeat exactly); default: what `hessian` says, see `for_validation` there
         level: index of the level of theory, where the store has several
         charge_and_spin: hand out charges and spins, for models that embed them
         transforms: NequIP's data transforms
@@ -65,7 +66,7 @@ class HessianDataModule(NequIPDataModule):
             if needed not in names:
                 raise ConfigError(f"split: a part {needed!r} is needed, found {', '.join(names) or 'none'}")
         self.test_parts = [name for name in names if name not in ("train", "val")]
-        fixed = {**shared, "hessian": val_hessian or hessian, "fixed_probes": True}
+        fixed = {**shared, "hessian": val_hessian or for_validation(hessian), "fixed_probes": True}
         super().__init__(
             seed=seed,
             train_dataset={**shared, "part": "train", "hessian": hessian},

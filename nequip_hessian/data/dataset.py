@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nequip.data import AtomicDataDict, from_dict
 from nequip.data.dataset import AtomicDataset
 
 from nequip_hessian import _keys
+from nequip_hessian.data.settings import ProbeSettings
 from nequip_hessian.data.split import select
 from nequip_hessian.data.transform import HessianProbes
 from nequip_hessian.errors import ConfigError, HessianDataError
@@ -31,7 +33,8 @@ class HessianDataset(AtomicDataset):
         store: path of the store
         split: name of a scheme in the store, or shares of the groups, e.g. {train: 0.9, val: 0.1}
         part: the part of the split to take; with `split: null` all geometries are taken
-        hessian: settings of `HessianProbes` (mode, k, distribution); `null` leaves Hessians out
+        hessian: settings of `HessianProbes` (mode, k, distribution, mass_weighted, project, probe_fraction,
+            method, step, displacement, cache_mb); `null` leaves Hessians out
         fixed_probes: the same probes for the same geometry each time (validation and test)
         level: index of the level of theory to take where the store has several
         charge_and_spin: hand out `charge` and `spin` fields, for models that embed them
@@ -65,6 +68,7 @@ class HessianDataset(AtomicDataset):
         # A zero cell would give molecules a NaN stress, which nequip-compile's check of a model stumbles over.
         self.periodic = bool(np.asarray(self.store.pbc)[self.indices].any())
         self.probes = self._make_probes(hessian, fixed_probes, seed)
+        self._label_mask = np.zeros(0, dtype=bool) if hessian is None else self._labelled(hessian)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -106,18 +110,46 @@ class HessianDataset(AtomicDataset):
     def _make_probes(self, hessian: Mapping[str, Any] | None, fixed: bool, seed: int) -> HessianProbes | None:
         if hessian is None:
             return None
-        labelled = float(np.mean(np.asarray(self.store.has_hessian)[self.indices]))
+        labelled = float(np.mean(self._labelled(hessian)[self.indices]))
         if labelled == 0.0:
+            what = "stored Hessian products" if hessian.get("mode") == "stored" else "a Hessian"
             raise ConfigError(
-                f"hessian: none of the {len(self.indices)} geometries of this part has a Hessian; "
+                f"hessian: none of the {len(self.indices)} geometries of this part has {what}; "
                 "leave the `hessian` entry out to train on energies and forces"
+            )
+        options = dict(hessian)
+        if options.get("mode") == "stored" and options.get("k") is None:
+            options["k"] = int(self._stored_counts()[self.indices].max())
+        if options.get("method") == "taylor" and self._partial()[self.indices].any():
+            raise ConfigError(
+                "hessian method `taylor`: this part has partial Hessians, which do not say how the forces on the other "
+                "atoms change; take another method"
             )
         try:
             return HessianProbes(
-                **dict(hessian), max_atoms=self.max_atoms, seed=seed, fixed=fixed, labelled_fraction=labelled
+                **options, max_atoms=self.max_atoms, seed=seed, fixed=fixed, labelled_fraction=labelled
             )
         except TypeError as exc:
-            raise ConfigError(f"hessian: expected mode, k and distribution, found {sorted(hessian)}") from exc
+            known = ", ".join(field.name for field in fields(ProbeSettings))
+            raise ConfigError(
+                f"hessian: expected some of {known}, cache_mb; found {', '.join(map(str, hessian))}"
+            ) from exc
+
+    def _labelled(self, hessian: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """(G,) whether a geometry of the store has what the mode needs."""
+        return self._stored_counts() > 0 if hessian.get("mode") == "stored" else np.asarray(self.store.has_hessian)
+
+    def _stored_counts(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """(G,) number of stored probes of each geometry."""
+        offset = self.store.array("product/row_offset")
+        if offset is None:
+            return np.zeros(len(self.store), dtype=np.int64)
+        return np.asarray(np.diff(offset) // np.diff(self.store.atom_offset), dtype=np.int64)
+
+    def _partial(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """(G,) whether a geometry's Hessian covers some of its atoms only."""
+        offset = self.store.array("hessian/active_offset")
+        return np.zeros(len(self.store), dtype=bool) if offset is None else np.diff(offset) > 0
 
     def _get_data_list(self, indices: list[int] | torch.Tensor | np.ndarray[Any, Any] | slice) -> list[Any]:
         if isinstance(indices, slice):
@@ -168,13 +200,31 @@ class HessianDataset(AtomicDataset):
         if isinstance(indices, slice):
             indices = list(range(*indices.indices(len(self))))
         positions = [int(i) for i in indices]
-        result = []
-        for position, data in zip(positions, self._get_data_list(positions), strict=True):
-            if self.probes is not None:
-                index = int(self.indices[position])
+        batch = self._get_data_list(positions)
+        if self.probes is not None:
+            batch = self._with_probes(self.probes, [int(self.indices[p]) for p in positions], batch)
+        return [self._transform(data) for data in batch]
+
+    def _with_probes(self, probes: HessianProbes, indices: list[int], batch: list[Any]) -> list[Any]:
+        stored = probes.settings.mode == "stored"
+        for index, data in zip(indices, batch, strict=True):
+            data[_keys.HESSIAN_ACTIVE_KEY] = None if stored else self.store.active(index)
+            if self.store.mass is not None:
+                atoms = slice(int(self.store.atom_offset[index]), int(self.store.atom_offset[index + 1]))
+                data[_keys.HESSIAN_MASS_KEY] = np.array(self.store.mass[atoms])
+            if stored:
+                self._put_stored(index, data)
+            else:
                 packed = self._packed(index)
                 data[_keys.HESSIAN_KEY] = packed if len(packed) else None
-                data[_keys.HESSIAN_ACTIVE_KEY] = self.store.active(index)
-                data = self.probes(data)
-            result.append(self._transform(data))
-        return result
+        labelled = self._label_mask[indices]
+        carries = np.ones(len(batch), dtype=bool)
+        carries[labelled] = probes.carriers(int(labelled.sum()))
+        return [probes.apply(data, carries=bool(c)) for data, c in zip(batch, carries, strict=True)]
+
+    def _put_stored(self, index: int, data: dict[str, Any]) -> None:
+        record = self.store[index]
+        if record.probes is None or record.products is None:
+            return
+        for key, rows in ((_keys.HESSIAN_PROBE_KEY, record.probes), (_keys.HESSIAN_PRODUCT_KEY, record.products)):
+            data[key] = rows.transpose(1, 0, 2).reshape(len(record), -1)

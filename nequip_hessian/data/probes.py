@@ -1,69 +1,30 @@
 """Probes: the unit-norm vectors v along which a Hessian is learnt.
 
-With unit-norm probes every mode below estimates the same loss,
-L_H = (1/n^2) ||dH||_F^2, as the mean over probes of (1/n) |dH v|^2:
-`full` exactly, `columns` (without replacement) and `random` in expectation.
-n is the number of degrees of freedom, 3 x atoms, or 3 x active atoms.
+With unit-norm probes `full`, `columns` and `random` estimate the same loss,
+L_H = (1/n^2) ||dH||_F^2, as the mean over probes of (1/n) |dH v|^2: `full`
+exactly, `columns` (without replacement) and `random` in expectation. n is the
+number of degrees of freedom, 3 x atoms, or 3 x active atoms. `modes` and
+`stored` give the error along those probes, which is not an estimate of L_H.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nequip_hessian.errors import ConfigError
-
-MODES: Final = ("full", "columns", "random")
-DISTRIBUTIONS: Final = ("rademacher", "sphere")
+from nequip_hessian.data.settings import ProbeSettings
 
 Array = npt.NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """How Hessians are supervised.
-
-    Attributes:
-        mode: `full` (all n unit vectors), `columns` (k of them) or `random` (k random directions)
-        k: number of probes a geometry and step; not for `full`
-        distribution: of `random` probes: `rademacher` (signs / sqrt(n)) or `sphere` (uniform)
-    """
-
-    mode: str = "random"
-    k: int | None = None
-    distribution: str = "rademacher"
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ConfigError(f"hessian mode: expected one of {', '.join(MODES)}, found {self.mode!r}")
-        if self.mode == "full" and self.k is not None:
-            raise ConfigError(f"hessian k: mode `full` takes all columns; leave k out (found k = {self.k})")
-        if self.mode != "full":
-            k = 1 if self.k is None else self.k
-            if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-                raise ConfigError(f"hessian k: expected a whole number of 1 or more, found {self.k!r}")
-            object.__setattr__(self, "k", k)
-        if self.distribution not in DISTRIBUTIONS:
-            raise ConfigError(
-                f"hessian distribution: expected one of {', '.join(DISTRIBUTIONS)}, found {self.distribution!r}"
-            )
-        if self.mode != "random" and self.distribution != "rademacher":
-            raise ConfigError(f"hessian distribution: has no meaning with mode `{self.mode}`; leave it out")
-
-    def width(self, max_atoms: int) -> int:
-        """Number of probes K that every geometry of a dataloader is padded to."""
-        return 3 * max_atoms if self.k is None else self.k
 
 
 def draw(settings: ProbeSettings, n: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Draw the probes of one geometry.
 
     Args:
-        settings: what to draw
+        settings: what to draw; mode `full`, `columns` or `random`
         n: degrees of freedom
         rng: source of randomness; unused for `full`
 
@@ -92,8 +53,34 @@ def geometry_rng(numbers: npt.NDArray[Any], positions: Array, seed: int) -> np.r
         positions: (N, 3), angstrom
         seed: seed of the data
     """
+    return np.random.default_rng(int.from_bytes(geometry_digest(numbers, positions, seed), "little"))
+
+
+def geometry_digest(numbers: npt.NDArray[Any], positions: Array, seed: int = 0) -> bytes:
+    """Return 16 bytes that depend on atomic numbers (N,), positions (N, 3) in angstrom and the seed only."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(np.ascontiguousarray(numbers, dtype=np.int64).tobytes())
     digest.update(np.ascontiguousarray(positions, dtype=np.float64).tobytes())
     digest.update(int(seed).to_bytes(8, "little", signed=True))
-    return np.random.default_rng(int.from_bytes(digest.digest(), "little"))
+    return digest.digest()
+
+
+def choose(n_geometries: int, fraction: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Choose which geometries carry a probe: each with probability `fraction`, and as even a number as there can be.
+
+    floor(n x fraction) or one more of them are chosen, so that a batch seldom goes without.
+
+    Args:
+        n_geometries: number of labelled geometries
+        fraction: above 0, up to 1
+        rng: source of randomness; unused where the fraction is 1
+
+    Returns:
+        (n_geometries,) boolean.
+    """
+    if fraction >= 1.0:
+        return np.ones(n_geometries, dtype=bool)
+    count = int(np.floor(n_geometries * fraction + rng.random()))
+    chosen = np.zeros(n_geometries, dtype=bool)
+    chosen[rng.permutation(n_geometries)[:count]] = True
+    return chosen

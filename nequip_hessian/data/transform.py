@@ -12,33 +12,43 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from nequip.data import AtomicDataDict
 
 from nequip_hessian import _keys
-from nequip_hessian.curvature import as_square, packed_product, packed_size, symmetrise
-from nequip_hessian.data.probes import ProbeSettings, draw, geometry_rng
+from nequip_hessian.curvature import packed_product, unpack
+from nequip_hessian.data.labels import Label, take_label
+from nequip_hessian.data.modes import ProbeCache, mode_probes, rigid_basis
+from nequip_hessian.data.probes import choose, draw, geometry_digest, geometry_rng
+from nequip_hessian.data.settings import DEFAULT_DISPLACEMENT, ProbeSettings
 from nequip_hessian.data.stream import ProbeStream
-from nequip_hessian.errors import ConfigError, HessianDataError
+from nequip_hessian.data.taylor import displace
+from nequip_hessian.errors import ConfigError
+
+Float64 = npt.NDArray[np.float64]
+
+_MAX_RIGID = 6
 
 
 class HessianProbes:
     """Draw probes for one geometry and multiply its reference Hessian with them.
 
-    Takes `hessian` out of the data (and `hessian_active`, the atoms of a partial one): packed
-    (n(n+1)/2,) or of any customary shape, eV/angstrom^2; a raw matrix is symmetrised. A geometry
-    without one gets zero probes and NaN products: NaN marks a missing label in products only,
-    because a NaN probe would leave the loss finite and make every gradient NaN.
+    Takes `hessian` out of the data (and `hessian_active`, the atoms of a partial one, and
+    `hessian_mass`): packed (n(n+1)/2,) or of any customary shape, eV/angstrom^2; a raw matrix is
+    symmetrised. Mode `stored` takes `hessian_probe` and `hessian_product` (N, 3k) instead, which the
+    data hold. A geometry without a label gets zero probes and NaN products: NaN marks a missing
+    label in products only, because a NaN probe would leave the loss finite and make every gradient NaN.
 
     Args:
-        mode: `full`, `columns` or `random`
-        k: probes a geometry, for `columns` and `random` (default 1)
-        distribution: `rademacher` or `sphere`, for `random`
+        mode, k, distribution, mass_weighted, project, probe_fraction, method, step, displacement: see
+            `nequip_hessian.data.settings.ProbeSettings`
         max_atoms: largest number of atoms in the dataset; needed for `full` only
         seed: seed of the probes
         fixed: the same probes for the same geometry each time (validation and test)
-        labelled_fraction: share of the dataset's geometries that have a Hessian; it keeps the
+        labelled_fraction: share of the dataset's geometries that have a label; it keeps the
             loss at its scale where labels are sparse
+        cache_mb: memory for the probes of mode `modes`, megabytes in each dataloader worker
 
     Raises:
         ConfigError: options that do not fit together.
@@ -53,82 +63,181 @@ class HessianProbes:
         seed: int = 0,
         fixed: bool = False,
         labelled_fraction: float = 1.0,
+        mass_weighted: bool = False,
+        project: bool = False,
+        probe_fraction: float = 1.0,
+        method: str = "autograd",
+        step: float | None = None,
+        displacement: float | None = None,
+        cache_mb: float | None = None,
     ) -> None:
-        self.settings = ProbeSettings(mode, k, distribution)
+        self.settings = ProbeSettings(
+            mode, k, distribution, mass_weighted, project, probe_fraction, method, step, displacement
+        )
         if mode == "full" and max_atoms is None:
             raise ConfigError("hessian mode `full`: give max_atoms, the largest number of atoms in the dataset")
         if not 0.0 < labelled_fraction <= 1.0:
             raise ConfigError(f"labelled_fraction: expected a share above 0 and up to 1, found {labelled_fraction}")
+        if cache_mb is not None and (mode != "modes" or not cache_mb >= 0):
+            raise ConfigError(f"hessian cache_mb: a number of 0 or more, for mode `modes` only; found {cache_mb!r}")
+        if fixed and (method == "taylor" or probe_fraction != 1.0):
+            raise ConfigError(
+                "val_hessian: method `taylor` and probe_fraction are for training; leave them out, so that each "
+                "validation figure covers all labelled geometries"
+            )
         self.max_atoms = max_atoms
         self.seed = int(seed)
         self.fixed = fixed
         self.labelled_fraction = labelled_fraction
         self.stream = ProbeStream(self.seed)
-        self._width = self.settings.width(max_atoms or 0)
+        self._cache = ProbeCache(int(1e6 * (256 if cache_mb is None else cache_mb)))
+        self._width = 0 if method == "taylor" else self.settings.width(max_atoms or 0)
+
+    def carriers(self, n_geometries: int) -> npt.NDArray[np.bool_]:
+        """Choose which of the labelled geometries of a batch carry a probe: (n_geometries,) boolean."""
+        fraction = self.settings.probe_fraction
+        return choose(n_geometries, fraction, self.stream.rng() if fraction < 1.0 else np.random.default_rng(0))
 
     def __call__(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
         """Return the data of one geometry with `hessian_probe` and `hessian_product` (N, 3K) and `hessian_weight`.
 
         Raises:
-            HessianDataError: a Hessian of a shape that does not fit the geometry, or one with NaN.
+            HessianDataError: a label of a shape that does not fit the geometry, or one with NaN.
             ConfigError: an unlabelled geometry while `labelled_fraction` is 1, or more atoms than `max_atoms`.
         """
+        return self.apply(data, carries=bool(self.carriers(1)[0]))
+
+    def apply(self, data: AtomicDataDict.Type, *, carries: bool) -> AtomicDataDict.Type:
+        """The same where a dataset has chosen, for a whole batch, which geometries carry a probe."""
         data = dict(data)
-        label: Any = data.pop(_keys.HESSIAN_KEY, None)
-        active: Any = data.pop(_keys.HESSIAN_ACTIVE_KEY, None)
-        positions = data[AtomicDataDict.POSITIONS_KEY]
-        n_atoms = len(positions)
+        label = take_label(data, stored=self.settings.mode == "stored")
+        n_atoms = len(data[AtomicDataDict.POSITIONS_KEY])
         if self.max_atoms is not None and n_atoms > self.max_atoms:
             raise ConfigError(f"max_atoms: {self.max_atoms} was given, but a geometry has {n_atoms} atoms")
-        probes = np.zeros((self._width, n_atoms, 3))
-        products = np.full((self._width, n_atoms, 3), np.nan)
-        if label is not None and len(label):
-            atoms = np.arange(n_atoms) if active is None else np.asarray(active)
-            vectors = draw(self.settings, 3 * len(atoms), self._rng(data))
-            values = _multiply(np.asarray(label), vectors, len(atoms))
-            count = len(vectors)
-            probes[:count, atoms] = vectors.reshape(count, -1, 3)
-            products[:count, atoms] = values.reshape(count, -1, 3)
-        elif self.labelled_fraction == 1.0:
+        if label is None and self.labelled_fraction == 1.0 and self.settings.method != "taylor":
             raise ConfigError(
                 "a geometry has no Hessian, but labelled_fraction is 1: set it to the share of geometries that have "
                 "one (our own dataset does so by itself)"
             )
-        weight = 1.0 / self.labelled_fraction if label is not None and len(label) else 0.0
-        dtype = positions.dtype
+        if self.settings.method == "taylor":
+            if label is not None and carries:
+                self._displace(data, label)
+            return data
+        self._put_probes(data, label, carries)
+        return data
+
+    def _displace(self, data: AtomicDataDict.Type, label: Label) -> None:
+        if label.active is not None:
+            raise ConfigError(
+                "hessian method `taylor`: a partial Hessian does not say how the forces on the other atoms change; "
+                "take another method"
+            )
+        shape = tuple(data[AtomicDataDict.POSITIONS_KEY].shape)
+        scale = self.settings.displacement or DEFAULT_DISPLACEMENT
+        displace(data, label.packed(shape[0]), self.stream.rng().normal(scale=scale, size=shape))
+
+    def _put_probes(self, data: AtomicDataDict.Type, label: Label | None, carries: bool) -> None:
+        settings = self.settings
+        n_atoms, dtype = len(data[AtomicDataDict.POSITIONS_KEY]), data[AtomicDataDict.POSITIONS_KEY].dtype
+        probes = np.zeros((self._width, n_atoms, 3))
+        products = np.full((self._width, n_atoms, 3), np.nan)
+        basis = np.zeros((n_atoms, 3, _MAX_RIGID))
+        atoms = np.arange(n_atoms) if label is None else label.atoms(n_atoms)
+        if label is not None and carries:
+            vectors, values, rigid = self._probe(data, label, atoms)
+            probes[: len(vectors), atoms] = vectors.reshape(len(vectors), -1, 3)
+            products[: len(values), atoms] = values.reshape(len(values), -1, 3)
+            basis[atoms, :, : rigid.shape[1]] = rigid.reshape(len(atoms), 3, -1)
+        share = self.labelled_fraction * settings.probe_fraction
+        weight = 1.0 / share if label is not None and carries else 0.0
         data[_keys.HESSIAN_PROBE_KEY] = _as_columns(probes, dtype)
         data[_keys.HESSIAN_PRODUCT_KEY] = _as_columns(products, dtype)
         data[_keys.HESSIAN_WEIGHT_KEY] = torch.full((1, 1), weight, dtype=dtype)
-        return data
+        if settings.step is not None:
+            other = -settings.step if settings.method == "finite_difference" else 0.0
+            data[_keys.HESSIAN_DIFFERENCE_KEY] = torch.tensor([[settings.step, other]], dtype=dtype)
+        if settings.mass_weighted:
+            inverse_root = 1.0 / np.sqrt(_masses(data, label))
+            data[_keys.HESSIAN_ROW_WEIGHT_KEY] = torch.from_numpy(inverse_root[:, None]).to(dtype)
+        if settings.project:
+            data[_keys.HESSIAN_RIGID_KEY] = _as_columns(basis.transpose(2, 0, 1), dtype)
+
+    def _probe(
+        self, data: AtomicDataDict.Type, label: Label, atoms: npt.NDArray[np.integer[Any]]
+    ) -> tuple[Float64, Float64, Float64]:
+        """Probes (k', n), products (k', n), eV/angstrom^2, and what is projected out (n, m)."""
+        settings, nothing = self.settings, np.zeros((3 * len(atoms), 0))
+        rng = self._rng(data)
+        if settings.mode == "stored":
+            return *label.stored(settings.k, rng), nothing
+        packed = label.packed(len(atoms))
+        positions = data[AtomicDataDict.POSITIONS_KEY].detach().numpy().astype(np.float64)[atoms]
+        masses = _masses(data, label)[atoms] if settings.mass_weighted or settings.mode == "modes" else None
+        if settings.mode == "modes" and masses is not None:
+            return *self._modes(data, label, packed, positions, masses), nothing
+        vectors, basis = draw(settings, 3 * len(atoms), rng), nothing
+        if settings.project:
+            basis = rigid_basis(positions, masses, periodic=_periodic(data), partial=label.active is not None)
+            vectors = vectors - (vectors @ basis) @ basis.T
+        if masses is not None:
+            vectors = vectors / np.sqrt(np.repeat(masses, 3))
+        values = packed_product(packed, vectors.astype(packed.dtype, copy=False))
+        return vectors, np.asarray(values, dtype=np.float64), basis
+
+    def _modes(
+        self,
+        data: AtomicDataDict.Type,
+        label: Label,
+        packed: npt.NDArray[np.floating[Any]],
+        positions: Float64,
+        masses: Float64,
+    ) -> tuple[Float64, Float64]:
+        def make() -> tuple[Float64, Float64]:
+            full = unpack(packed).astype(np.float64)
+            vectors = mode_probes(
+                full,
+                positions,
+                masses,
+                self.settings.k or 1,
+                periodic=_periodic(data),
+                partial=label.active is not None,
+                mass_weighted=self.settings.mass_weighted,
+            )
+            return vectors, vectors @ full
+
+        return self._cache.get(geometry_digest(*_identity(data)), make)
 
     def _rng(self, data: AtomicDataDict.Type) -> np.random.Generator:
-        if not self.fixed:
-            return self.stream.rng()
-        kind = data.get(AtomicDataDict.ATOMIC_NUMBERS_KEY, data.get(AtomicDataDict.ATOM_TYPE_KEY))
-        numbers = np.zeros(0) if kind is None else kind.numpy().ravel()
-        return geometry_rng(numbers, data[AtomicDataDict.POSITIONS_KEY].numpy(), self.seed)
+        return geometry_rng(*_identity(data), self.seed) if self.fixed else self.stream.rng()
 
 
-def _as_columns(rows: np.ndarray[Any, Any], dtype: torch.dtype) -> torch.Tensor:
+def _identity(data: AtomicDataDict.Type) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    kind = data.get(AtomicDataDict.ATOMIC_NUMBERS_KEY, data.get(AtomicDataDict.ATOM_TYPE_KEY))
+    numbers = np.zeros(0) if kind is None else kind.numpy().ravel()
+    return numbers, data[AtomicDataDict.POSITIONS_KEY].numpy()
+
+
+def _masses(data: AtomicDataDict.Type, label: Label | None) -> Float64:
+    """(N,), u: those of the data, or the standard ones where an atom has none."""
+    numbers = data.get(AtomicDataDict.ATOMIC_NUMBERS_KEY)
+    given = None if label is None else label.masses
+    if given is not None and np.isfinite(given).all():
+        return given
+    if numbers is None:
+        raise ConfigError(
+            "hessian: masses are needed: add the field hessian_mass (N,), u, or atomic_numbers (N,) to the data"
+        )
+    from ase.data import atomic_masses
+
+    standard = np.asarray(atomic_masses[numbers.numpy().ravel()], dtype=np.float64)
+    return standard if given is None else np.where(np.isfinite(given), given, standard)
+
+
+def _periodic(data: AtomicDataDict.Type) -> bool:
+    return AtomicDataDict.PBC_KEY in data and bool(data[AtomicDataDict.PBC_KEY].any())
+
+
+def _as_columns(rows: npt.NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
     """(K, N, 3) -> (N, 3K), probe c in columns 3c to 3c + 2; unit unchanged."""
     columns = np.ascontiguousarray(rows.transpose(1, 0, 2)).reshape(rows.shape[1], -1)
     return torch.from_numpy(columns).to(dtype)
-
-
-def _multiply(
-    label: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any], n_atoms: int
-) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
-    """Multiply a packed or full Hessian with (k, n) vectors: (k, n), eV/angstrom^2."""
-    n = 3 * n_atoms
-    if label.ndim == 1 and len(label) == packed_size(n):
-        packed = label if label.dtype in (np.float32, np.float64) else label.astype(np.float64)
-        return packed_product(packed, vectors.astype(packed.dtype, copy=False))
-    try:
-        square, _ = symmetrise(as_square(label.astype(np.float64), n_atoms))
-    except ValueError as exc:
-        raise HessianDataError(str(exc)) from exc
-    if not np.all(np.isfinite(square)):
-        raise HessianDataError(
-            "hessian: expected finite numbers, found NaN or infinity; leave it out where it is missing"
-        )
-    return vectors @ square

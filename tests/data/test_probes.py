@@ -3,7 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from nequip_hessian.data.probes import ProbeSettings, draw, geometry_rng
+from nequip_hessian.data.probes import draw, geometry_rng
+from nequip_hessian.data.settings import ProbeSettings
 from nequip_hessian.errors import ConfigError
 
 
