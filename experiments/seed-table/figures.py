@@ -1,0 +1,55 @@
+"""Figures of one trained run: `python figures.py FOLDER STORES` writes FOLDER/figures.json."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from nequip_hessian import __version__
+from nequip_hessian.evaluate import Evaluation, Options, evaluate, load_models
+from nequip_hessian.store import HessianStore
+
+PARTS = ("test", "test_irc", "test_displaced")
+NEB_STEPS = 200
+
+
+def numbers(figures: Any) -> dict[str, Any]:
+    """Figures as value, count and unit; those without a case are left out."""
+    return {
+        name: {"value": figure.value, "count": figure.n, "unit": figure.unit}
+        for name, figure in figures.items()
+        if figure.value is not None
+    }
+
+
+def main() -> int:
+    """Evaluate the last checkpoint."""
+    folder, stores = Path(sys.argv[1]), Path(sys.argv[2])
+    models = load_models([f"model={folder / 'last.ckpt'}"])
+    found: dict[str, Any] = {"version": __version__, "model_sha256": models[0].checksum, "stores": {}, "figures": {}}
+
+    def part(store: str, options: Options) -> Evaluation:
+        result = evaluate(models, HessianStore(stores / store), folder / "evaluation" / store, options, progress=False)
+        found["stores"][store] = result.store_checksum
+        return result
+
+    result = part("test.zarr", Options(split=tuple(f"test:{name}" for name in PARTS), neb=False, relax=False))
+    for name, figures in result.by_part(result.models[0]).items():
+        found["figures"][name] = numbers(figures)
+    stationary = [i for i, geometry in enumerate(result.geometries) if geometry.stationary]
+    found["geometries"] = {name: sum(g.part == name for g in result.geometries) for name in PARTS}
+    found["stationary"] = numbers(result.figures(result.models[0], stationary))
+    paths = part("neb.zarr", Options(neb=True, relax=False, neb_steps=NEB_STEPS))
+    found["reactions"] = numbers(paths.all_figures(paths.models[0]))
+    found["reaction_list"] = [
+        {"name": r.name, "barrier": r.reference_forward, "error": r.forward_error, "failure": r.failure}
+        for r in paths.models[0].reactions
+    ]
+    (folder / "figures.json").write_text(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

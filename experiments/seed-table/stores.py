@@ -1,0 +1,101 @@
+"""The stores of the experiment, made from datasets/reactions-xtb.
+
+train.zarr   training and validation reactions of the split `reaction`. Off-equilibrium points keep energies and forces
+             and lose their Hessians, so that both training sets of every table hold the same Hessians: those of the
+             stationary points. Schemes `stationary-N` and `mixed-N`: the first 1/N of the training reactions, without
+             and with the off-equilibrium points.
+test.zarr    held-out reactions: parts test (reactants, transition states, products), test_irc, test_displaced, the
+             last two thinned evenly.
+neb.zarr     the held-out reactions whose paths are searched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nequip_hessian.record import LabelledGeometry
+from nequip_hessian.store import HessianStore, StoreWriter
+
+SCHEME = "reaction"
+FRACTIONS = (1, 2, 4, 8, 16)
+THINNED = 150  # points of test_irc and of test_displaced
+NEB_REACTIONS = 20
+SMALL = 150  # geometries of the comparison of one probe with the full matrix
+STATIONARY = ("minimum", "transition_state")
+
+
+def make_stores(source: Path, folder: Path, seed: int = 1) -> None:
+    """Write the three stores, where they are missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store = HessianStore(source)
+    attributes = {name: store.attributes[name] for name in ("license", "title") if store.attributes.get(name)}
+    if not (folder / "train.zarr").exists():
+        _train(store, folder / "train.zarr", attributes, seed)
+    if not (folder / "test.zarr").exists():
+        _test(store, folder / "test.zarr", attributes)
+    if not (folder / "neb.zarr").exists():
+        _paths(store, folder / "neb.zarr", attributes)
+
+
+def _part(store: HessianStore, scheme: str, *names: str) -> list[int]:
+    codes, parts = store.split(scheme)
+    return np.flatnonzero(np.isin(codes, [parts.index(name) for name in names])).tolist()
+
+
+def _train(store: HessianStore, path: Path, attributes: dict[str, Any], seed: int) -> None:
+    indices = _part(store, f"{SCHEME}_all", "train", "val")
+    training = set(_part(store, f"{SCHEME}_all", "train"))
+    records = [store[i] for i in indices]
+    order = np.random.default_rng(seed).permutation(
+        sorted({r.group for i, r in zip(indices, records, strict=True) if i in training})
+    )
+    rank = {str(name): place for place, name in enumerate(order)}
+    with StoreWriter(path, dtype="float32", attributes=attributes) as writer:
+        writer.extend(r if r.kind in STATIONARY else without_hessian(r) for r in records)
+        for fraction in FRACTIONS:
+            limit = round(len(order) / fraction)
+            for name, kinds in (("stationary", STATIONARY), ("mixed", (*STATIONARY, "path", "displaced"))):
+                codes = [_code(i in training, r, kinds, rank, limit) for i, r in zip(indices, records, strict=True)]
+                writer.set_split(f"{name}-{fraction}", ["train", "val"], np.array(codes, dtype=np.int8))
+        few = [_code(i in training, r, STATIONARY, rank, SMALL // 3) for i, r in zip(indices, records, strict=True)]
+        writer.set_split("stationary-few", ["train", "val"], np.array(few, dtype=np.int8))
+
+
+def _code(training: bool, record: LabelledGeometry, kinds: tuple[str, ...], rank: dict[str, int], limit: int) -> int:
+    if record.kind not in kinds:
+        return -1
+    if not training:
+        return 1
+    return 0 if rank[str(record.group)] < limit else -1
+
+
+def without_hessian(record: LabelledGeometry) -> LabelledGeometry:
+    """The same geometry with energy and forces alone."""
+    return record.replace(hessian=None, asymmetry=None)
+
+
+def _test(store: HessianStore, path: Path, attributes: dict[str, Any]) -> None:
+    chosen, codes = [], []
+    for code, part in ((0, "test"), (1, "test_irc"), (2, "test_displaced")):
+        indices = _part(store, SCHEME, part)
+        if code and len(indices) > THINNED:
+            indices = [indices[i] for i in np.linspace(0, len(indices) - 1, THINNED).round().astype(int)]
+        chosen += indices
+        codes += [code + 2] * len(indices)
+    with StoreWriter(path, dtype="float32", attributes=attributes) as writer:
+        writer.extend(store[i] for i in chosen)
+        writer.set_split("test", ["train", "val", "test", "test_irc", "test_displaced"], np.array(codes, dtype=np.int8))
+
+
+def _paths(store: HessianStore, path: Path, attributes: dict[str, Any]) -> None:
+    held_out = set(_part(store, SCHEME, "test"))
+    reactions = [r for r in store.reactions() if r.transition_state in held_out and r.reactant in held_out]
+    if len(reactions) > NEB_REACTIONS:
+        reactions = [reactions[i] for i in np.linspace(0, len(reactions) - 1, NEB_REACTIONS).round().astype(int)]
+    with StoreWriter(path, dtype="float32", attributes=attributes) as writer:
+        for reaction in reactions:
+            members = [reaction.reactant, reaction.transition_state, reaction.product, *reaction.path]
+            writer.extend(store[i] for i in dict.fromkeys(members) if i is not None)

@@ -1,0 +1,309 @@
+"""Results -> docs/results.md, results.csv and figures: `python experiments/seed-table/tables.py`.
+
+Every number comes from the JSON files in results/; the page names the files behind each table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+matplotlib.rcParams["svg.hashsalt"] = "seed-table"
+from matplotlib import pyplot as plt  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+ARMS = ("E", "E-F", "E-F-H")
+PARTS = {"test": "reactants, transition states, products", "test_irc": "reaction paths", "test_displaced": "displaced"}
+ERRORS = {
+    "shifted_energy_rmse": ("energy RMSE", "meV", 1000),
+    "shifted_energy_mae": ("energy MAE", "meV", 1000),
+    "force_rmse": ("force RMSE", "meV/Å", 1000),
+    "force_mae": ("force MAE", "meV/Å", 1000),
+    "hessian_rmse": ("Hessian RMSE", "eV/Å²", 1),
+    "hessian_mae": ("Hessian MAE", "eV/Å²", 1),
+}
+STATIONARY = {
+    "frequency_mae": ("frequency MAE", "cm⁻¹", 1),
+    "frequency_low_mae": ("frequency MAE below 400 cm⁻¹", "cm⁻¹", 1),
+    "zpe_mae": ("zero-point energy MAE", "meV", 1000),
+    "imaginary_agreement": ("number of imaginary modes agrees", "%", 100),
+    "projected_cosine_1": ("\\|cos\\| of the lowest mode", "", 1),
+}
+REACTIONS = {
+    "single_point_barrier_mae": ("barrier MAE at the reference geometries", "meV", 1000),
+    "barrier_mae": ("NEB barrier MAE (converged)", "meV", 1000),
+    "neb_failure_rate": ("NEBs that failed", "%", 100),
+    "ts_rmsd": ("RMSD of the transition state", "Å", 1),
+}
+PUBLISHED = {"shifted_energy_rmse": -29, "force_rmse": -48, "hessian_rmse": -77}  # %, E-F-H against E-F, displaced
+BETTER_HIGH = ("imaginary_agreement", "projected_cosine_1")
+DATA = {
+    "stationary": "stationary points only (the published set-up: forces there are zero)",
+    "mixed": "stationary points, and off-equilibrium energies and forces in every arm",
+}
+
+Result = dict[str, Any]
+
+
+def read_results(folder: Path) -> list[Result]:
+    """All results, by name."""
+    return [json.loads(path.read_text()) | {"file": path.name} for path in sorted(folder.glob("*.json"))]
+
+
+def figure_of(result: Result, where: str, name: str) -> float | None:
+    """One figure of a result; `where` is a part, `stationary` or `reactions`."""
+    figures = result[where] if where in ("stationary", "reactions") else result["figures"].get(where, {})
+    return figures[name]["value"] if name in figures else None
+
+
+def select(results: list[Result], **wanted: Any) -> list[Result]:
+    """Results whose run has these fields."""
+    return [r for r in results if all(r["run"][name] == value for name, value in wanted.items())]
+
+
+def values(results: list[Result], where: str, name: str) -> list[float]:
+    """One figure of several results, those that have it."""
+    found = [figure_of(r, where, name) for r in results]
+    return [v for v in found if v is not None and math.isfinite(v)]
+
+
+def shown(numbers: list[float], scale: float) -> str:
+    """Mean and standard deviation over seeds, three significant digits."""
+    if not numbers:
+        return "–"
+    scaled = [scale * v for v in numbers]
+    text = f"{mean(scaled):.3g}" if abs(mean(scaled)) < 1000 else f"{mean(scaled):.0f}"
+    return f"{text} ± {stdev(scaled):.2g}" if len(scaled) > 1 else text
+
+
+def gain(first: list[float], second: list[float]) -> str:
+    """Change of the mean from first to second, in percent."""
+    if not first or not second or mean(first) == 0:
+        return "–"
+    return f"{100 * (mean(second) / mean(first) - 1):+.0f} %"
+
+
+def comparison(groups: dict[str, list[Result]], where: str, metrics: dict[str, Any], published: bool) -> list[str]:
+    """One table: a row a metric, a column an arm, and the change between the last two arms."""
+    arms = [arm for arm in groups if groups[arm]]
+    base, best = (arms[-2], arms[-1]) if len(arms) > 1 else (arms[0], arms[0])
+    lines = ["| | " + " | ".join(arms) + f" | {best} against {base} |" + (" published |" if published else "")]
+    lines.append("|---" + "|---:" * (len(arms) + 1 + published) + "|")
+    for name, (title, unit, scale) in metrics.items():
+        cells = [shown(values(groups[arm], where, name), scale) for arm in arms]
+        change = gain(values(groups[base], where, name), values(groups[best], where, name))
+        better = " (higher is better)" if name in BETTER_HIGH else ""
+        row = f"| {title}{', ' + unit if unit else ''}{better} | " + " | ".join(cells) + f" | {change} |"
+        if published:
+            row += f" {PUBLISHED[name]:+d} % |" if name in PUBLISHED else " |"
+        lines.append(row)
+    return [*lines, ""]
+
+
+def main_table(results: list[Result], data: str) -> list[str]:
+    """The seed's table on one training set."""
+    chosen = {arm: select(results, data=data, fraction=1, arm=arm, model="nequip") for arm in ARMS}
+    if not any(chosen.values()):
+        return []
+    seeds = ", ".join(f"{arm} {len(found)}" for arm, found in chosen.items())
+    lines = [f"## Trained on {DATA[data]}", "", f"Seeds: {seeds}. Mean ± standard deviation over seeds.", ""]
+    for part, title in PARTS.items():
+        count = next(r for found in chosen.values() for r in found)["geometries"][part]
+        lines += [f"Held-out reactions, {title} ({count} geometries)", ""]
+        lines += comparison(chosen, part, ERRORS, part == "test_displaced" and bool(chosen["E-F-H"]))
+    lines += ["Vibrations of the held-out stationary points, at the reference geometries", ""]
+    lines += comparison(chosen, "stationary", STATIONARY, False)
+    reactions = len(next(r for found in chosen.values() for r in found)["reaction_list"])
+    lines += [f"Barriers of {reactions} held-out reactions", ""]
+    lines += comparison(chosen, "reactions", REACTIONS, False)
+    return [*lines, sources([r for found in chosen.values() for r in found]), ""]
+
+
+def sources(results: list[Result]) -> str:
+    """Names of the files behind a table."""
+    return "From: " + ", ".join(f"`{r['file'].removesuffix('.json')}`" for r in results) + "."
+
+
+def cost_table(results: list[Result]) -> list[str]:
+    """Training cost of each arm."""
+    lines = [
+        "## Cost of training",
+        "",
+        "One thread each, two runs side by side on a shared machine; evaluation apart.",
+        "",
+    ]
+    lines += [
+        "| training set | model | arm | runs | CPU seconds an update | peak memory, MB |",
+        "|---|---|---|---:|---:|---:|",
+    ]
+    groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
+    for result in results:
+        run = result["run"]
+        groups[
+            f"{run['data']}, 1/{run['fraction']}" if run["fraction"] != "few" else "few", run["model"], run["arm"]
+        ].append(result)
+    for key, found in sorted(groups.items()):
+        seconds = [r["training"]["cpu_seconds"] / r["run"]["updates"] for r in found]
+        memory = [r["training"]["peak_memory_mb"] for r in found]
+        lines.append(f"| {' | '.join(key)} | {len(found)} | {shown(seconds, 1)} | {shown(memory, 1)} |")
+    machines = sorted({r["processor"] for r in results})
+    dates = sorted({r["date"] for r in results})
+    return [*lines, "", f"Processor: {', '.join(machines)}; {dates[0]} to {dates[-1]}.", ""]
+
+
+def efficiency(results: list[Result], output: Path) -> list[str]:
+    """Errors against the number of training reactions, and the figure."""
+    arms = ("E-F", "E-F-H")
+    curves = {
+        arm: {f: select(results, data="mixed", fraction=f, arm=arm, model="nequip") for f in (16, 8, 4, 2, 1)}
+        for arm in arms
+    }
+    if sum(bool(found) for found in curves["E-F-H"].values()) < 2:
+        return []
+    lines = ["## How much data do Hessians replace?", ""]
+    lines += ["Training set `mixed`, the same number of updates at every size; errors on displaced points.", ""]
+    head = "| training reactions | " + " | ".join(
+        f"{ERRORS[m][0]} {arm}" for m in ("force_rmse", "hessian_rmse") for arm in arms
+    )
+    lines += [head + " |", "|---" + "|---:" * 4 + "|"]
+    for fraction in (16, 8, 4, 2, 1):
+        cells = [
+            shown(values(curves[arm][fraction], "test_displaced", name), ERRORS[name][2])
+            for name in ("force_rmse", "hessian_rmse")
+            for arm in arms
+        ]
+        lines.append(f"| 1/{fraction} | " + " | ".join(cells) + " |")
+    lines += ["", *(equivalent(curves, name) for name in ("shifted_energy_rmse", "force_rmse")), ""]
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+    for axis, name in zip(axes, ("shifted_energy_rmse", "force_rmse", "hessian_rmse"), strict=True):
+        title, unit, scale = ERRORS[name]
+        for arm, style in zip(arms, ("o--", "s-"), strict=True):
+            points = [(1 / f, values(found, "test_displaced", name)) for f, found in curves[arm].items()]
+            points = [(x, v) for x, v in points if v]
+            spread = [scale * stdev(v) if len(v) > 1 else 0 for _, v in points]
+            color = "0.55" if arm == "E-F" else "black"
+            axis.errorbar(
+                [x for x, _ in points], [scale * mean(v) for _, v in points], spread, fmt=style, color=color, label=arm
+            )
+        axis.set(xscale="log", yscale="log", xlabel="share of the training reactions", ylabel=f"{title} / {unit}")
+    axes[0].legend(frameon=False)
+    figure.savefig(output / "data-efficiency.svg", metadata={"Date": None})
+    plt.close(figure)
+    everything = [r for curve in curves.values() for found in curve.values() for r in found]
+    return [
+        *lines,
+        "![errors against the number of training reactions](figures/data-efficiency.svg)",
+        "",
+        sources(everything),
+        "",
+    ]
+
+
+def equivalent(curves: dict[str, dict[int, list[Result]]], name: str) -> str:
+    """How many times the data the E-F arm needs for the error that E-F-H has on the smallest set."""
+    title = ERRORS[name][0]
+    target = values(curves["E-F-H"][16], "test_displaced", name)
+    points = [(16 / f, values(found, "test_displaced", name)) for f, found in curves["E-F"].items()]
+    known = [(x, mean(v)) for x, v in points if v]
+    if not target or not known:
+        return ""
+    goal = mean(target)
+    if known[0][1] <= goal:
+        return f"- {title}: E-F is no worse than E-F-H on the smallest set."
+    for (x0, y0), (x1, y1) in itertools.pairwise(known):
+        if y1 <= goal < y0:
+            factor = x0 * (x1 / x0) ** (math.log(y0 / goal) / math.log(y0 / y1))
+            return f"- {title}: with Hessians, the smallest set is worth {factor:.1f} times as many reactions without."
+    return f"- {title}: even 16 times as many reactions without Hessians do not reach the smallest set with them."
+
+
+def special_tables(results: list[Result]) -> list[str]:
+    """One probe against the full matrix, and the other architecture."""
+    lines: list[str] = []
+    few = {arm: select(results, fraction="few", arm=arm) for arm in ("E-F", "E-F-H", "E-F-H full")}
+    if few["E-F-H full"] and few["E-F-H"]:
+        lines += ["## One random probe against the full matrix", ""]
+        lines += [
+            "The same stationary points of at most 50 reactions and the same number of updates; displaced points.",
+            "",
+        ]
+        lines += comparison(few, "test_displaced", ERRORS, False)
+        lines += [sources([r for found in few.values() for r in found]), ""]
+    allegro = {arm: select(results, model="allegro", arm=arm) for arm in ("E-F", "E-F-H")}
+    if allegro["E-F"] and allegro["E-F-H"]:
+        lines += ["## Allegro", "", "Training set `mixed`, displaced points.", ""]
+        lines += comparison(allegro, "test_displaced", ERRORS, False)
+        lines += [sources([r for found in allegro.values() for r in found]), ""]
+    return lines
+
+
+def page(results: list[Result], figures: Path) -> str:
+    """The whole page."""
+    run = results[0]["run"]
+    lines = [
+        "# Results: energies, forces and Hessians",
+        "",
+        "Made by `python experiments/seed-table/tables.py` from the runs in `experiments/seed-table/results/`; what was "
+        "run, and how to run it again, is in [experiments/seed-table](../experiments/seed-table/README.md). Data: "
+        "[reactions-xtb](../datasets/reactions-xtb/README.md), GFN2-xTB, whole reactions held out, no species of a "
+        "test reaction in training. Energies after the composition shift of [metrics](metrics.md). All arms get "
+        f"{run['updates']} updates of batches of {run['batch']} geometries, the same model, and settings that were "
+        "tuned for E-F; E-F-H uses one random probe a geometry and update.",
+        "",
+    ]
+    for data in ("mixed", "stationary"):
+        lines += main_table(results, data)
+    return "\n".join([*lines, *efficiency(results, figures), *special_tables(results), *cost_table(results)])
+
+
+def write_csv(results: list[Result], path: Path) -> None:
+    """All figures of all runs, one a line."""
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["run", "model", "data", "fraction", "arm", "seed", "part", "metric", "value", "unit", "cases"])
+        for r in results:
+            run = r["run"]
+            head = [
+                r["file"].removesuffix(".json"),
+                run["model"],
+                run["data"],
+                run["fraction"],
+                run["arm"],
+                run["seed"],
+            ]
+            places = {**r["figures"], "stationary": r["stationary"], "reactions": r["reactions"]}
+            for part, figures in places.items():
+                for name, figure in figures.items():
+                    writer.writerow([*head, part, name, f"{figure['value']:.6g}", figure["unit"], figure["count"]])
+
+
+def main() -> int:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--results", type=Path, default=HERE / "results", help="folder of results (default: beside this)"
+    )
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs", help="folder of the page (default: docs)")
+    args = parser.parse_args()
+    results = read_results(args.results)
+    if not results:
+        parser.error(f"no result in {args.results}; run.py makes them")
+    (args.output / "figures").mkdir(parents=True, exist_ok=True)
+    (args.output / "results.md").write_text(page(results, args.output / "figures"))
+    write_csv(results, args.results / "results.csv")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
