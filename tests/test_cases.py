@@ -29,6 +29,16 @@ READ_NOW = {
     "psi4-out": "psi4-out",
     "psi4-hess": "psi4-hess",
     "nwchem-out": "nwchem-out",
+    "gamess-dat": "gamess-dat",
+    "gamess-out": "gamess-out",
+    "molpro-out": "molpro-out",
+    "turbomole-control": "turbomole",
+    "dftb-hessian": "dftb-hessian",
+    "npy": "q2mm-npy",
+    "jaguar-in": "jaguar-in",
+    "cfour-out": "cfour-out",
+    "dalton-out": "dalton-out",
+    "gamess-uk-out": "gamess-uk-out",
     "pysis-h5": "pysisyphus-h5",
 }
 # Readable, but no true Hessian of their geometry, and so refused by `convert`.
@@ -36,6 +46,7 @@ STALE = "fchk_peroxide_irc"  # its Hessian belongs to an earlier geometry
 NOT_INVARIANT = "nw_butane"  # block columns sum to a third of the largest element
 OTHER_FREQUENCIES = "h5_ts60"  # the frequencies stored beside it are of another Hessian, by up to 22 cm^-1
 REFUSED_BY_PHYSICS = (STALE, NOT_INVARIANT, OTHER_FREQUENCIES)
+WITHOUT_REFERENCE = ("guk_dvb",)  # five printed decimals: the independent reader left it out
 # The independent reader took the last geometry before the Hessian, which in a job of differences of
 # gradients is the one with an atom moved by 0.001 angstrom; the file prints the undisplaced one behind it.
 DISPLACED_REFERENCE = ("qc_sn2", "qc_co")
@@ -58,6 +69,8 @@ def tolerance(verdict: str) -> tuple[float, float]:
     """Absolute (cm^-1) and relative tolerance of recomputed frequencies."""
     if verdict.startswith(("SOUND-const", "REF INCOMPLETE")):
         return 0.03, 3.5e-5
+    if verdict.startswith("UNSOUND"):  # DALTON: an independent reader finds the same scatter of 5e-4
+        return 1.6, 0.0
     return (0.5, 0.0) if verdict.startswith("FAIR") else (0.03, 0.0)
 
 
@@ -82,14 +95,17 @@ def test_hessian_and_geometry_are_those_of_the_reference(name, reference):
     path = CASES / case["file"]
     assert format_of(path).name == READ_NOW[case["format"]]
     (record,) = read(path)
+    assert record.masses is not None
+    assert record.provenance["source"] == path.name
+    assert record.provenance["size"] == path.stat().st_size
+    if name in WITHOUT_REFERENCE:
+        assert record.formula == case["formula"]
+        return
     assert record.numbers.tolist() == reference[f"{name}__Z"].tolist()
     wanted = reference[f"{name}__H"]
     assert np.max(np.abs(record.hessian - wanted)) <= 1e-6 * np.max(np.abs(wanted))
     allowed = 1.1e-3 if name in DISPLACED_REFERENCE else 1e-6
     assert np.max(np.abs(record.positions - reference[f"{name}__x"])) < allowed
-    assert record.masses is not None
-    assert record.provenance["source"] == path.name
-    assert record.provenance["size"] == path.stat().st_size
 
 
 @pytest.mark.parametrize("name", [name for name in CONVERT if name != OTHER_FREQUENCIES] or NO_CASES)
@@ -101,10 +117,11 @@ def test_frequencies_are_those_printed(name):
         assert record.frequencies is None or name == "gv_Al_atom"
         return
     absolute, relative = tolerance(case["verdict"])
+    if record.frequencies is not None:  # the reader finds the same list in the file, perhaps without rigid motions
+        assert len(printed) - 6 <= len(record.frequencies) <= len(printed)
+        assert all(np.min(np.abs(printed - value)) < 0.01 for value in record.frequencies)
+        printed = record.frequencies
     assert deviation(printed, record) <= absolute + relative * np.max(np.abs(printed))
-    if record.frequencies is not None:  # the reader finds the same list in the file
-        assert len(record.frequencies) == len(printed)
-        assert np.max(np.abs(record.frequencies - np.sort(printed))) < 0.01
 
 
 @pytest.mark.parametrize("name", [name for name in CONVERT if name not in REFUSED_BY_PHYSICS] or NO_CASES)
@@ -195,8 +212,11 @@ def test_whole_folder_of_cases(tmp_path, capsys):
     for name in CONVERT:
         if name not in REFUSED_BY_PHYSICS:
             assert status[str(CASES / EXPECTED[name]["file"])] in ("taken", "duplicate"), name
+    own = {case["file"] for case in EXPECTED.values()}
     for name in CONVERT:
         for companion in EXPECTED[name].get("aux") or []:
+            if companion in own or companion.endswith("unimovib_job.out"):
+                continue  # converted for itself; the output of another program on the same data
             assert status.get(str(CASES / companion), "companion") == "companion", companion
     assert report["counts"]["taken"] == len(HessianStore(tmp_path / "s.zarr"))
     assert "table" not in capsys.readouterr().err

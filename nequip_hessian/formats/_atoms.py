@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from ase.data import atomic_masses, atomic_masses_common, atomic_numbers
 
 FloatArray = npt.NDArray[np.float64]
+
+# Atomic number -> lowest and highest mass number that is stable or used as a label.
+_MASS_NUMBERS: Final = {
+    1: (1, 3), 2: (3, 4), 3: (6, 7), 4: (9, 10), 5: (10, 11), 6: (11, 14), 7: (13, 15), 8: (15, 18), 9: (18, 19),
+    10: (20, 22), 11: (22, 24), 12: (24, 26), 13: (26, 27), 14: (28, 32), 15: (31, 33), 16: (32, 36), 17: (35, 37),
+    18: (36, 40),
+}  # fmt: skip
 
 
 def atomic_number(name: str) -> int:
@@ -32,6 +39,19 @@ def isotopic_masses(numbers: npt.ArrayLike) -> FloatArray:
 def average_masses(numbers: npt.ArrayLike) -> FloatArray:
     """Standard atomic weights, u, (N,): what ORCA, xtb and Turbomole use."""
     return np.asarray(atomic_masses[np.asarray(numbers, dtype=int)], dtype=np.float64)
+
+
+def is_mass_of(number: int, mass: float) -> bool:
+    """Say whether a mass can be that of an element: an isotope that is stable or in use, or an average.
+
+    Args:
+        number: atomic number
+        mass: u
+    """
+    span = _MASS_NUMBERS.get(number)
+    if span is None:  # heavier than argon: isotopes lie within a few units of the average
+        return abs(mass - float(atomic_masses[number])) < max(8.0, 0.06 * float(atomic_masses[number]))
+    return span[0] - 0.5 < mass < span[1] + 0.5
 
 
 def unrounded_masses(printed: npt.NDArray[np.floating[Any]], numbers: npt.ArrayLike) -> FloatArray:

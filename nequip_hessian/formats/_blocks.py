@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +14,7 @@ from nequip_hessian.errors import FormatError
 from nequip_hessian.formats._source import Source, numbers
 
 FloatArray = npt.NDArray[np.float64]
-_HEADINGS: Final = 8  # lines, blank ones included, that may stand before the rows of a block
+_HEADINGS: Final = 14  # lines, blank ones included, that may stand before the rows of a block
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Layout:
             diagonal; `trapezoid`: the same rows, each over the full width of the block
         label: (row, block's first column, text before the numbers) -> whether this is that row (all 0-based)
         lead: words before the numbers of a row, where blanks separate everything
-        first, field: where fields of fixed width may touch: column of the first one, and its width
+        first: column of the first number, where numbers may touch
+        field: width of a number there; 0: what `pattern` says one looks like
+        pattern: regular expression of a number, where the width differs between versions of a program
         heading: whether the text of a heading belongs to a block: (first column, words); every
             block must have one line like that before its rows; `None` where there is none
     """
@@ -37,6 +40,7 @@ class Layout:
     lead: int = 1
     first: int | None = None
     field: int = 0
+    pattern: str = ""
     heading: Callable[[int, list[str]], bool] | None = None
 
 
@@ -117,6 +121,10 @@ def _split(line: str, layout: Layout) -> tuple[str, str]:
         words = line.split()
         return " ".join(words[: layout.lead]), " ".join(words[layout.lead :])
     fields = line[layout.first :].rstrip()
+    if not layout.field:
+        found = re.findall(layout.pattern, fields)
+        whole = "".join(found) == "".join(fields.split())
+        return line[: layout.first], " ".join(found) if whole else "?"
     cut = [fields[i : i + layout.field] for i in range(0, len(fields), layout.field)]
     return line[: layout.first], " ".join(part.strip().replace(" ", "") or "?" for part in cut)
 

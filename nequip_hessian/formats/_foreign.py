@@ -31,22 +31,16 @@ _ELSEWHERE: Final = (
 )
 
 _PROGRAMS: Final = (
-    ("NWChem", r"Northwest Computational Chemistry Package|^ *NWChem Nuclear Hessian"),
-    ("CFOUR", r"CFOUR|Coupled-Cluster techniques for Computational Chemistry"),
-    ("ACES", r"\bACES ?(?:II|III|2|3)\b"),
-    ("GAMESS-UK", r"GAMESS-UK|g a m e s s - u k"),
-    ("Firefly", r"Firefly (?:Project|version)|Firefly \(formerly|PC GAMESS version"),
-    ("GAMESS", r"GAMESS VERSION|^ \$HESS|^ *\$VEC|^ \$DATA"),
-    ("Molpro", r"PROGRAM SYSTEM MOLPRO|\*\*\*  *PROGRAM SYSTEM MOLPRO|Molpro "),
-    ("DALTON", r"Dalton - An Electronic Structure Program|DALTON|This is output from DALTON"),
-    ("Jaguar", r"^&gen|^ *Jaguar version|Schrodinger, Inc"),
-    ("Turbomole", r"^ *\$hessian|^\$operating system|TURBOMOLE|^\$symmetry"),
-    ("MOPAC", r"\bMOPAC\d*\b"),
-    ("Psi4", r"Psi4: An Open-Source|PSI4: An Open-Source|PSI4: |Psi4 "),
-    ("CP2K", r"CP2K\||PROGRAM STARTED AT.*\n.*PROGRAM STARTED ON|VIB\|"),
     ("TeraChem", r"TeraChem"),
-    ("VASP", r"\bvasp\.\d|VRHFIN"),
-    ("DFTB+", r"DFTB\+"),
+    ("ADF or AMS", r"Amsterdam Density Functional|\bAMS 20\d\d|ADF 20\d\d"),
+    ("Quantum ESPRESSO", r"Program (?:PWSCF|PHONON) v|Quantum ESPRESSO"),
+    ("FHI-aims", r"Invoking FHI-aims"),
+    ("CASTEP", r"\bCASTEP version"),
+    ("CRYSTAL", r"\* +CRYSTAL(?:\d\d)? +\*"),
+    ("ABINIT", r"Version +\d\S* +of ABINIT"),
+    ("ACES", r"\bACES ?(?:II|2)\b"),
+    ("Turbomole", r"TURBOMOLE"),
+    ("PySCF", r"PySCF version"),
 )
 
 

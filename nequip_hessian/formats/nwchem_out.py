@@ -1,8 +1,8 @@
 """NWChem outputs of frequency jobs.
 
 `MASS-WEIGHTED NUCLEAR HESSIAN (Hartree/Bohr/Bohr/Kamu)` is the lower triangle
-divided by sqrt(m_i m_j) with masses in 1000 u, in blocks of ten columns of fixed
-width and six digits; the last one in the file counts, with the masses and
+divided by sqrt(m_i m_j) with masses in 1000 u, in blocks of ten columns with six
+digits that may touch; the last one in the file counts, with the masses and
 positions (a0) of the table `Atom information` before it. The file .hess of the
 job has the same matrix with eleven digits. NWChem's projection of the rigid
 motions shifts vibrations where the matrix does not have the translational
@@ -35,7 +35,8 @@ FloatArray = npt.NDArray[np.float64]
 _TITLE: Final = "MASS-WEIGHTED NUCLEAR HESSIAN (Hartree/Bohr/Bohr/Kamu)"
 _TABLE: Final = re.compile(r"^ *-+ Atom information -+ *\n.*atom +# +X +Y +Z +mass *\n *-+ *\n", re.M)
 _JOB: Final = "NWChem Nuclear Hessian and Frequency Analysis"
-_LAYOUT: Final = Layout(10, "triangle", numbered, first=7, field=13, heading=columns_numbered)
+_NUMBER: Final = r"-?\d\.\d{5}[DE][+-]\d\d"
+_LAYOUT: Final = Layout(10, "triangle", numbered, first=5, pattern=_NUMBER, heading=columns_numbered)
 _PROJECTION: Final = 0.1  # cm^-1, by which the projection may shift a vibration
 _GRADIENTS: Final = {"scf": r"[RU]O?HF", "dft": "DFT", "mp2": "mp2"}
 _ENERGIES: Final = {

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from nequip_hessian.errors import FormatError
 from nequip_hessian.formats._atoms import atomic_number, average_masses
+from nequip_hessian.formats._sink import atomic_hessian, new_folder, xyz_text
 from nequip_hessian.formats._source import (
     ATOMIC_UNITS,
     Source,
@@ -64,7 +65,7 @@ def read_xtb_hessian(path: str | Path) -> Iterator[LabelledGeometry]:
     source = read_source(path)
     if not sniff(source.text):
         if "$hessian (projected)" in source.text[:200]:
-            raise source.error("cannot read this: looks like a Turbomole hessian, not supported yet")
+            raise source.error("this is a Turbomole hessian: leave out --format, or say --format turbomole")
         raise source.error("expected xtb's `hessian`: the line $hessian, then five numbers a line")
     require_line_end(source)
     body = source.text.lstrip().partition("\n")[2].split("$", 1)[0]
@@ -215,3 +216,36 @@ def _level(output: Source | None) -> LevelOfTheory:
         facts["program_version"] = version.group(1) if version else None
         facts["solvation"] = solvent.group(1) if solvent else None
     return LevelOfTheory(**facts)
+
+
+# -- writing --------------------------------------------------------------------------------
+
+
+def write_xtb_hessian(path: str | Path, record: LabelledGeometry, *, overwrite: bool = False) -> None:
+    """Write a folder with xtb's `hessian`, the geometry as `molecule.xyz`, and `.CHRG` and `.UHF` where known.
+
+    Args:
+        path: the folder to make
+        record: a molecule with a whole Hessian. Forces and masses have no place in this format
+        overwrite: replace a folder that is there
+
+    Raises:
+        FormatError: no whole Hessian, a periodic geometry, or something at `path`.
+    """
+    hessian = atomic_hessian(record, NAME)
+    energy = "" if record.energy is None else f"energy: {record.energy / ATOMIC_UNITS['energy'][1]:.12f}"
+    with new_folder(path, overwrite=overwrite) as folder:
+        (folder / "hessian").write_text(f"$hessian\n{bare_rows(hessian)}", encoding="utf-8")
+        (folder / "molecule.xyz").write_text(xyz_text(record, energy), encoding="utf-8")
+        if record.charge is not None:
+            (folder / ".CHRG").write_text(f"{record.charge}\n", encoding="utf-8")
+        if record.multiplicity is not None:
+            (folder / ".UHF").write_text(f"{record.multiplicity - 1}\n", encoding="utf-8")
+
+
+def bare_rows(hessian: npt.NDArray[np.float64]) -> str:
+    """Return a square matrix as xtb prints it: ten decimals, five numbers a line, each row on lines of its own."""
+    lines = []
+    for row in hessian:
+        lines += ["".join(f"{value:15.10f}" for value in row[i : i + 5]) for i in range(0, len(row), 5)]
+    return "\n".join(lines) + "\n"
