@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from ase.data import chemical_symbols
 
 from nequip_hessian.curvature import normal_modes, principal_moments, signed_wavenumbers
 from nequip_hessian.errors import PhysicsError
-from nequip_hessian.formats._atoms import average_masses, isotopic_masses
+from nequip_hessian.formats._atoms import average_masses, is_mass_of, isotopic_masses
 from nequip_hessian.frequencies import FrequencyMatch, match_frequencies
 from nequip_hessian.identities import diagnose, implied_forces, translation_residual
 from nequip_hessian.record import LabelledGeometry
@@ -100,6 +101,7 @@ def check(record: LabelledGeometry) -> tuple[LabelledGeometry, Checks]:
         found = _check_translation(record, hessian, found)
         if not np.any(record.pbc):
             found = _check_rotation(record, hessian, found)
+    found = _check_masses(record, found)
     record, found = _check_frequencies(record, hessian, found)
     found = _check_stiffest(record, found)
     found = _count_modes(record, hessian, found)
@@ -172,12 +174,27 @@ def _check_rotation(record: LabelledGeometry, hessian: npt.NDArray[np.float64], 
     return replace(found, rotation=fit.residual, rotation_relative=fit.relative, scale=scale[0], scale_error=scale[1])
 
 
+def _check_masses(record: LabelledGeometry, found: Checks) -> Checks:
+    if record.masses is None:
+        return found
+    for index, (number, mass) in enumerate(zip(record.numbers.tolist(), record.masses.tolist(), strict=True)):
+        if not is_mass_of(number, mass):
+            return _warn(
+                found,
+                f"atom {index} is {chemical_symbols[number]} but has the mass {mass:.3f} u, which is no isotope of it: "
+                "element or mass is wrong in the file",
+            )
+    return found
+
+
 def _check_frequencies(
     record: LabelledGeometry, hessian: npt.NDArray[np.float64], found: Checks
 ) -> tuple[LabelledGeometry, Checks]:
     wanted = record.frequencies
-    if wanted is None or len(wanted) == 0 or record.active is not None:
+    if wanted is None or len(wanted) == 0:
         return record, found
+    if record.active is not None:
+        return record, _check_partial_frequencies(record, hessian, found)
     masses = isotopic_masses(record.numbers) if record.masses is None else record.masses
     match = _match(record, hessian, masses)
     if match.deviation > FREQUENCY_WARNING and not str(record.provenance.get("masses_from", "")).startswith("file"):
@@ -205,6 +222,38 @@ def _check_frequencies(
     if match.missing:
         found = _warn(found, f"{match.missing} mode(s) are not among the printed frequencies")
     return record, replace(found, frequency_deviation=match.deviation)
+
+
+def _check_partial_frequencies(record: LabelledGeometry, hessian: npt.NDArray[np.float64], found: Checks) -> Checks:
+    """Of a partial Hessian the modes of the atoms that move, with nothing projected out."""
+    values = partial_modes(record, hessian)
+    wanted = np.sort(np.asarray(record.frequencies))
+    if len(values) != len(wanted):
+        return _warn(found, f"{len(wanted)} frequencies are printed, {len(values)} follow from the partial Hessian")
+    worst = int(np.argmax(np.abs(values - wanted)))
+    match = FrequencyMatch(float(abs(values - wanted)[worst]), float(wanted[worst]), float(values[worst]), False, 0)
+    if not _agrees(match):
+        raise PhysicsError(
+            f"the frequencies that follow from the partial Hessian disagree with the printed ones by "
+            f"{match.deviation:.1f} cm^-1 (printed {match.printed:.2f}, recomputed {match.recomputed:.2f}): other "
+            "atoms, masses or units"
+        )
+    return replace(found, frequency_deviation=match.deviation)
+
+
+def partial_modes(record: LabelledGeometry, hessian: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Wavenumbers of the atoms that move, the others held fixed.
+
+    Args:
+        record: with `active`
+        hessian: (n, n), n = 3 x active atoms, eV/angstrom^2
+
+    Returns:
+        (n,) cm^-1, ascending, imaginary negative.
+    """
+    masses = isotopic_masses(record.numbers) if record.masses is None else record.masses
+    root = np.sqrt(np.repeat(masses[record.active], 3))
+    return signed_wavenumbers(np.linalg.eigvalsh(hessian / root[:, None] / root[None, :]))
 
 
 def _match(
@@ -242,9 +291,7 @@ def _has_bond_to_hydrogen(record: LabelledGeometry) -> bool:
 def _count_modes(record: LabelledGeometry, hessian: npt.NDArray[np.float64], found: Checks) -> Checks:
     masses = isotopic_masses(record.numbers) if record.masses is None else record.masses
     if record.active is not None:
-        active = masses[record.active]
-        root = np.sqrt(np.repeat(active, 3))
-        values = signed_wavenumbers(np.linalg.eigvalsh(hessian / root[:, None] / root[None, :]))
+        values = partial_modes(record, hessian)
     else:
         values = normal_modes(hessian, record.positions, masses, periodic=bool(np.any(record.pbc)))[0]
     if not len(values):
