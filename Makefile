@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh machine with Python 3.11 (or 3.12, 3.13), git and make:
 #   make demo    real outputs -> store -> two trained models -> evaluation -> an HTML page
 #   make test    style, types and all tests
+# and, for those who want to repeat the results (hours):
+#   make experiments
 # Each makes a virtual environment in .venv and installs what it needs, with the versions of constraints.txt.
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ OUT ?= demo-out
 BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint experiments clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, found {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
@@ -36,6 +38,11 @@ lint: $(VENV)/.test
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Hours on two cores; what is done is not done again, what was stopped goes on.
+experiments: $(VENV)/.test
+	$(BIN)/python experiments/seed-table/run.py --store datasets/reactions-xtb/reactions-xtb.zarr.zip --work $(OUT)/seed-table
+	$(BIN)/python experiments/seed-table/tables.py
 
 clean:
 	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

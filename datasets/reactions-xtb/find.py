@@ -10,6 +10,7 @@ import argparse
 import gzip
 import json
 import os
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -115,6 +116,7 @@ def run_round(index: int, tasks: list[tuple[str, Graph, Graph, int]], args: argp
     left = [task for task in tasks if task[0] not in done]
     bar = tqdm(total=len(tasks), initial=len(tasks) - len(left), desc=path.stem, mininterval=5)
     waiting, queue = set[Future[dict[str, Any]]](), iter(left)
+    drop_cut_line(path)
     with path.open("a") as journal, ProcessPoolExecutor(args.processes) as pool:
         while True:
             for task in _some(queue, 2 * args.processes - len(waiting), args.until):
@@ -130,6 +132,13 @@ def run_round(index: int, tasks: list[tuple[str, Graph, Graph, int]], args: argp
     return next(queue, None) is None
 
 
+def drop_cut_line(path: Path) -> None:
+    """Cut a file after its last whole line: a crash may have left half a record."""
+    if path.exists():
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
 def _some(queue: Iterator[Any], count: int, until: float) -> list[Any]:
     return [task for _, task in zip(range(count), queue, strict=False)] if time.time() < until else []
 
@@ -141,12 +150,17 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument("--seed", type=int, default=20261122)
     parser.add_argument("--journal", type=Path, default=JOURNAL, help="folder of results; default: beside this file")
+    parser.add_argument("--molecules", type=Path, default=HERE / "molecules.smi", help="SMILES to start from")
     parser.add_argument("--hours", type=float, default=1e6, help="start no attempt after so long; default: no limit")
     args = parser.parse_args()
     args.until = time.time() + 3600 * args.hours
     os.environ["OMP_NUM_THREADS"] = "1"
     args.journal.mkdir(parents=True, exist_ok=True)
-    molecules = read_molecules(HERE / "molecules.smi")
+    try:
+        molecules = read_molecules(args.molecules)
+    except (OSError, ValueError) as exc:
+        print(f"find.py: error: {args.molecules}: {exc}", file=sys.stderr)
+        return 1
     for index in range(args.rounds):
         tasks = tasks_of_round(index, molecules, read_journal(args.journal), args.seed)
         print(f"round {index}: {len(tasks)} attempts", flush=True)

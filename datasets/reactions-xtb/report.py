@@ -62,7 +62,8 @@ def facts(records: list[dict[str, Any]]) -> str:
             f"different molecules or pairs at their ends: {len({n for r in records for n in r['names']})}",
             f"- barrier: {barriers.min():.2f} to {barriers.max():.2f} eV, median {np.median(barriers):.2f}, "
             f"below 3 eV: {np.mean(barriers < 3):.0%}",
-            f"- atoms: {atoms.min()} to {atoms.max()}, mean {atoms.mean():.1f}; heavy atoms: {heavy.min()} to {heavy.max()}",
+            f"- atoms: {atoms.min()} to {atoms.max()}, mean {atoms.mean():.1f}; "
+            f"heavy atoms: {heavy.min()} to {heavy.max()}",
             f"- sides of paths: {walked['IRC']} walked, {walked['relaxed']} where the walk failed and the geometry was "
             "pushed along the mode and minimised",
         ]
