@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from ase.data import chemical_symbols
 
 from nequip_hessian.errors import FormatError, NoHessianError
 from nequip_hessian.record import LabelledGeometry
+from nequip_hessian.units import HARTREE_PER_BOHR2
 
 
 def _begin(path: Path, overwrite: bool) -> Path:
@@ -100,3 +102,34 @@ def whole_hessian(record: LabelledGeometry, what: str) -> npt.NDArray[np.float64
             "no place; export it as extxyz"
         )
     return np.asarray(record.hessian, dtype=np.float64)
+
+
+def require_molecule(record: LabelledGeometry, what: str) -> None:
+    """Refuse a periodic geometry for a format that has no place for a cell.
+
+    Raises:
+        FormatError: the geometry is periodic.
+    """
+    if np.any(record.pbc):
+        raise FormatError(
+            f"{what}: expected a molecule, found a periodic geometry, for whose cell this format has no place; "
+            "export it as extxyz or phonopy"
+        )
+
+
+def atomic_hessian(record: LabelledGeometry, what: str) -> npt.NDArray[np.float64]:
+    """Return the (3N, 3N) Hessian of a molecule, Eh/a0^2; the errors of `whole_hessian` and `require_molecule`."""
+    require_molecule(record, what)
+    return whole_hessian(record, what) / HARTREE_PER_BOHR2
+
+
+def symbols_of(record: LabelledGeometry) -> list[str]:
+    """Return the element symbols."""
+    return [chemical_symbols[int(number)] for number in record.numbers]
+
+
+def xyz_text(record: LabelledGeometry, comment: str = "") -> str:
+    """Return a plain XYZ file in angstrom, 14 decimals; the comment in one line."""
+    rows = zip(symbols_of(record), record.positions, strict=True)
+    body = "".join(f"{symbol:<2s} {x:22.14f} {y:22.14f} {z:22.14f}\n" for symbol, (x, y, z) in rows)
+    return f"{len(record)}\n{' '.join(comment.split())}\n{body}"

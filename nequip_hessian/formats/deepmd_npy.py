@@ -203,7 +203,7 @@ class _System:
         return f"{self.name}/set.000#{frame}"
 
 
-def _rows(record: LabelledGeometry) -> dict[str, npt.NDArray[np.float64]]:
+def _rows(record: LabelledGeometry) -> dict[str, npt.NDArray[Any]]:
     """Return what a record adds to each file, in the unit of the package, which is DeePMD-kit's."""
     rows = {"coord": np.asarray(record.positions).ravel()}
     if record.energy is not None:

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nequip_hessian.curvature import packed_size, unpack
+from nequip_hessian.curvature import pack, packed_size, unpack
 from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._atoms import isotopic_masses
 from nequip_hessian.formats._gaussian import level_of_theory
+from nequip_hessian.formats._sink import atomic_hessian, write_text
 from nequip_hessian.formats._source import (
     ATOMIC_UNITS,
     Source,
@@ -187,3 +188,70 @@ def _version(source: Source, sections: _Sections) -> str | None:
     text = _text(source, sections, "Gaussian Version")
     found = re.search(r"G(\d\d)Rev([A-Z]\.\d+)", text)  # ES64L-G16RevA.03 is what an output calls 16, A.03
     return " ".join(found.groups()) if found else text or None
+
+
+# -- writing --------------------------------------------------------------------------------
+
+
+def write_fchk(path: str | Path, record: LabelledGeometry, *, overwrite: bool = False) -> None:
+    """Write a formatted checkpoint file with geometry, energy, gradient, Hessian, masses and dipole derivatives.
+
+    Args:
+        path: the .fchk file
+        record: a molecule with a whole Hessian; a missing label is left out. Masses default to those of the
+            most abundant isotopes. There is no wave function in it
+        overwrite: replace a file that is there
+
+    Raises:
+        FormatError: no whole Hessian, a periodic geometry, or something at `path`.
+    """
+    hessian = atomic_hessian(record, NAME)
+    masses = isotopic_masses(record.numbers) if record.masses is None else record.masses
+    n = len(record)
+    title = (record.label or record.formula).encode("ascii", "replace").decode()[:72]
+    words = [(word or "").encode("ascii", "replace").decode() for word in (record.level.method, record.level.basis)]
+    parts = [f"{title}\nFreq      {words[0][:30]:<30s}{words[1][:30]:<30s}\n", _scalar("Number of atoms", n)]
+    if record.charge is not None:
+        parts.append(_scalar("Charge", record.charge))
+    if record.multiplicity is not None:
+        parts.append(_scalar("Multiplicity", record.multiplicity))
+    if record.charge is not None and record.multiplicity is not None:
+        electrons = int(np.sum(record.numbers, dtype=int)) - record.charge
+        unpaired = record.multiplicity - 1
+        for name, count in (
+            ("Number of electrons", electrons),
+            ("Number of alpha electrons", (electrons + unpaired) // 2),
+            ("Number of beta electrons", (electrons - unpaired) // 2),
+        ):
+            parts.append(_scalar(name, count))
+    parts += [
+        _integers("Atomic numbers", record.numbers),
+        _reals("Nuclear charges", record.numbers),
+        _reals("Current cartesian coordinates", record.positions / ATOMIC_UNITS["positions"][1]),
+        _integers("Integer atomic weights", np.round(masses)),
+        _reals("Real atomic weights", masses),
+    ]
+    if record.energy is not None:
+        parts.append(_scalar("Total Energy", record.energy / ATOMIC_UNITS["energy"][1]))
+    if record.forces is not None and np.all(np.isfinite(record.forces)):
+        parts.append(_reals("Cartesian Gradient", record.forces / ATOMIC_UNITS["forces"][1]))
+    parts.append(_reals("Cartesian Force Constants", pack(hessian)))
+    if record.dipole_derivatives is not None:
+        parts.append(_reals("Dipole Derivatives", record.dipole_derivatives))
+    write_text(path, "".join(parts), overwrite=overwrite)
+
+
+def _scalar(label: str, value: float) -> str:
+    return f"{label:<43s}I     {value:12d}\n" if isinstance(value, int) else f"{label:<43s}R     {value:22.15E}\n"
+
+
+def _integers(label: str, values: npt.ArrayLike) -> str:
+    flat = np.asarray(values).ravel().astype(int).tolist()
+    rows = ("".join(f"{value:12d}" for value in flat[i : i + 6]) for i in range(0, len(flat), 6))
+    return f"{label:<43s}I   N={len(flat):12d}\n" + "".join(f"{row}\n" for row in rows)
+
+
+def _reals(label: str, values: npt.ArrayLike) -> str:
+    flat = np.asarray(values, dtype=np.float64).ravel().tolist()
+    rows = ("".join(f"{value:16.8E}" for value in flat[i : i + 5]) for i in range(0, len(flat), 5))
+    return f"{label:<43s}R   N={len(flat):12d}\n" + "".join(f"{row}\n" for row in rows)

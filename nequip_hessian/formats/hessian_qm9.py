@@ -90,8 +90,8 @@ def _rows(source: Source, ipc: Any, mapped: Any) -> Iterator[dict[str, Any]]:
         reader = ipc.open_stream(mapped)
         batches = iter(reader)
         with open(source.path, "rb") as file:
-            file.seek(-8, 2)
-            if file.read(8) != _STREAM + bytes(4):  # the end of a stream; cut between two batches, it would read as a shorter one
+            file.seek(-8, 2)  # the end of a stream; cut between two batches, it would read as a shorter one
+            if file.read(8) != _STREAM + bytes(4):
                 raise source.error("the stream has no end: the file is cut; fetch it again")
     names = reader.schema.names
     missing = [name for name in _COLUMNS if name not in names]

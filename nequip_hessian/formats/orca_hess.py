@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nequip_hessian.curvature import normal_modes
 from nequip_hessian.errors import NoHessianError
-from nequip_hessian.formats._atoms import atomic_number
+from nequip_hessian.formats._atoms import atomic_number, average_masses
 from nequip_hessian.formats._orca_out import Companion, companion_of
+from nequip_hessian.formats._sink import atomic_hessian, symbols_of, write_text
 from nequip_hessian.formats._source import (
     ATOMIC_UNITS,
     Source,
@@ -163,3 +165,57 @@ def _dipole(source: Source, keys: dict[str, int], n_atoms: int) -> npt.NDArray[n
         return None
     text = " ".join(source.lines[index + 2 : index + 2 + 3 * n_atoms])
     return numbers(text, source, index + 3, 9 * n_atoms, "$dipole_derivatives").reshape(3 * n_atoms, 3)
+
+
+# -- writing --------------------------------------------------------------------------------
+
+
+def write_orca_hess(path: str | Path, record: LabelledGeometry, *, overwrite: bool = False) -> None:
+    """Write an ORCA Hessian file, to start an optimisation from (`InHess Read`) or to look at modes.
+
+    Args:
+        path: the .hess file
+        record: a molecule with a whole Hessian. Masses default to standard atomic weights; frequencies and
+            normal modes are computed from the Hessian, translations and rotations projected out. Energy,
+            forces and charge have no place in this format
+        overwrite: replace a file that is there
+
+    Raises:
+        FormatError: no whole Hessian, a periodic geometry, or something at `path`.
+    """
+    hessian = atomic_hessian(record, NAME)
+    masses = average_masses(record.numbers) if record.masses is None else record.masses
+    values, modes = normal_modes(np.asarray(record.hessian), record.positions, masses)
+    rigid = len(hessian) - len(values)
+    cartesian = np.zeros_like(hessian)
+    cartesian[:, rigid:] = modes / np.sqrt(np.repeat(masses, 3))[:, None]
+    cartesian[:, rigid:] /= np.linalg.norm(cartesian[:, rigid:], axis=0)
+    shown = np.concatenate([np.zeros(rigid), values])
+    positions = record.positions / ATOMIC_UNITS["positions"][1]
+    atoms = zip(symbols_of(record), masses, positions, strict=True)
+    order = len(hessian)
+    parts = [
+        "\n$orca_hessian_file\n\n$act_atom\n  0\n\n$act_coord\n  0\n\n$act_energy\n        0.000000\n",
+        f"$hessian\n{order}\n{_blocks(hessian)}",
+        f"$vibrational_frequencies\n{order}\n" + "".join(f"{i:5d} {v:15.6f}\n" for i, v in enumerate(shown)),
+        f"$normal_modes\n{order} {order}\n{_blocks(cartesian)}",
+        "#\n# The atoms: label  mass x y z (in bohrs)\n#\n$atoms\n"
+        + f"{len(record)}\n"
+        + "".join(f" {s:<2s} {m:15.9f} {x:18.12f} {y:18.12f} {z:18.12f}\n" for s, m, (x, y, z) in atoms),
+        "$actual_temperature\n  0.000000\n",
+        "$frequency_scale_factor\n  1.000000\n",
+    ]
+    if record.dipole_derivatives is not None:
+        rows = "".join(" ".join(f"{v:19.10E}" for v in row) + "\n" for row in record.dipole_derivatives)
+        parts.append(f"$dipole_derivatives\n{order}\n{rows}")
+    write_text(path, "\n".join([*parts, "$end\n"]), overwrite=overwrite)
+
+
+def _blocks(matrix: npt.NDArray[np.float64]) -> str:
+    """Return a matrix in blocks of five columns, as ORCA prints it."""
+    lines = []
+    for start in range(0, matrix.shape[1], 5):
+        block = matrix[:, start : start + 5]
+        lines.append(" " * 12 + "".join(f"{start + i:19d}" for i in range(block.shape[1])))
+        lines += [f"{i:5d} " + "".join(f"{v:19.10E}" for v in row) for i, row in enumerate(block)]
+    return "\n".join(lines) + "\n"

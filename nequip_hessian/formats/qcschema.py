@@ -11,15 +11,16 @@ under `result` or `output`. The schema has no place for a role in a reaction:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from nequip_hessian.errors import NoHessianError
+from nequip_hessian.errors import FormatError, NoHessianError
 from nequip_hessian.formats._atoms import atomic_number, isotopic_masses
+from nequip_hessian.formats._sink import atomic_hessian, new_file, require_molecule, symbols_of
 from nequip_hessian.formats._source import (
     ATOMIC_UNITS,
     Source,
@@ -184,3 +185,78 @@ def _level(result: dict[str, Any]) -> LevelOfTheory:
         program_version=None if made.get("version") is None else str(made["version"]),
         hessian=keywords.get("hessian") if keywords.get("hessian") in ("analytic", "finite_difference") else None,
     )
+
+
+# -- writing --------------------------------------------------------------------------------
+
+
+def write_qcschema(path: str | Path, records: Iterable[LabelledGeometry], *, overwrite: bool = False) -> int:
+    """Write a list of QCSchema results (version 1), each with its Hessian, gradient and energy.
+
+    Args:
+        path: the .json file
+        records: molecules; one without a Hessian becomes a result of driver `gradient` or `energy`. Charge and
+            multiplicity that are unknown are left out, for which the schema reads 0 and 1. They are written one
+            by one and not kept
+        overwrite: replace a file that is there
+
+    Returns:
+        How many results were written.
+
+    Raises:
+        FormatError: a partial Hessian, a periodic geometry, no label at all, or something at `path`.
+    """
+    count = 0
+    with new_file(path, overwrite=overwrite) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for record in records:
+            file.write("[\n" if count == 0 else ",\n")
+            json.dump(_result(record), file)
+            count += 1
+        if count == 0:
+            raise FormatError(f"{path}: qcschema: no geometry to write")
+        file.write("\n]\n")
+    return count
+
+
+def _result(record: LabelledGeometry) -> dict[str, Any]:
+    require_molecule(record, NAME)
+    properties: dict[str, Any] = {"calcinfo_natom": len(record)}
+    if record.energy is not None:
+        properties["return_energy"] = record.energy / ATOMIC_UNITS["energy"][1]
+    if record.forces is not None and np.all(np.isfinite(record.forces)):
+        properties["return_gradient"] = (record.forces / ATOMIC_UNITS["forces"][1]).tolist()
+    if record.hessian is not None:
+        properties["return_hessian"] = atomic_hessian(record, NAME).tolist()
+    driver = next((name for name in ("hessian", "gradient", "energy") if f"return_{name}" in properties), None)
+    if driver is None:
+        raise FormatError("qcschema: expected a Hessian, forces or an energy, found none of them")
+    molecule: dict[str, Any] = {
+        "schema_name": "qcschema_molecule",
+        "schema_version": 2,
+        "symbols": symbols_of(record),
+        "geometry": (record.positions / ATOMIC_UNITS["positions"][1]).ravel().tolist(),
+        "fix_com": True,
+        "fix_orientation": True,
+    }
+    known = {"masses": record.masses, "molecular_charge": record.charge, "molecular_multiplicity": record.multiplicity}
+    molecule |= {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in known.items()
+                 if value is not None}  # fmt: skip
+    level = record.level
+    extras = {key: getattr(record, key) for key in _EXTRA_FIELDS if getattr(record, key) is not None}
+    if record.frequencies is not None:
+        extras["frequencies"] = record.frequencies.tolist()
+    made = {"creator": level.program or "unknown", "version": level.program_version}
+    keywords = {"dispersion": level.dispersion, "solvation": level.solvation, "hessian": level.hessian}
+    return {
+        "schema_name": "qcschema_output",
+        "schema_version": 1,
+        "molecule": molecule,
+        "driver": driver,
+        "model": {"method": level.method, "basis": level.basis},
+        "keywords": {key: value for key, value in keywords.items() if value is not None},
+        "extras": {"nequip_hessian": extras},
+        "provenance": {key: value for key, value in made.items() if value is not None},
+        "properties": properties,
+        "return_result": properties[f"return_{driver}"],
+        "success": True,
+    }
