@@ -17,7 +17,7 @@ import sys
 from nequip_hessian import __version__
 from nequip_hessian.errors import HessianDataError
 
-VERBS = ("convert", "label", "validate", "info", "energy", "optimise", "vibrations", "evaluate")
+VERBS = ("convert", "export", "label", "validate", "info", "energy", "optimise", "vibrations", "evaluate")
 
 
 def build_parser() -> argparse.ArgumentParser:
