@@ -146,9 +146,17 @@ class ConversionReport:
         return "\n".join([*lines, f"{counts or 'no input'} -> {self.output or 'nothing written'}"])
 
     def refusals(self) -> list[str]:
-        """Return one line for each refused file or geometry: which and why."""
-        refused = [entry for entry in self.entries if entry.status == "refused"]
-        return [f"{e.source}{f' [{e.index}]' if e.index else ''}: {e.reason}" for e in refused]
+        """Return one line for each refused file or geometry: which and why; the same reason in one file once."""
+        alike: dict[tuple[str, str | None], list[Entry]] = {}
+        for entry in self.entries:
+            if entry.status == "refused":
+                alike.setdefault((entry.source, entry.reason), []).append(entry)
+        lines = []
+        for (source, reason), entries in alike.items():
+            first = f" [{entries[0].index}]" if entries[0].index else ""
+            more = f" (and {len(entries) - 1} more geometries of this file)" if len(entries) > 1 else ""
+            lines.append(f"{source}{first}: {reason}{more}")
+        return lines
 
     @staticmethod
     def _warnings(taken: list[Entry], base: str) -> list[str]:

@@ -17,7 +17,20 @@ import sys
 from nequip_hessian import __version__
 from nequip_hessian.errors import HessianDataError
 
-VERBS = ("convert", "export", "label", "validate", "info", "energy", "optimise", "vibrations", "evaluate")
+VERBS = (
+    "convert",
+    "export",
+    "label",
+    "validate",
+    "info",
+    "merge",
+    "split",
+    "repack",
+    "energy",
+    "optimise",
+    "vibrations",
+    "evaluate",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,15 +16,27 @@ from tqdm import tqdm
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
+from nequip_hessian.errors import StoreError
 from nequip_hessian.store.checksum import KEY, metadata_checksum, read_logical
 from nequip_hessian.store.files import DirectoryFiles
-from nequip_hessian.store.layout import BY_PATH, DESCRIPTION, NAME, SPLIT, UUID, ArraySpec, dimension_names, numpy_dtype
+from nequip_hessian.store.layout import (
+    BY_PATH,
+    DESCRIPTION,
+    NAME,
+    SPLIT,
+    UUID,
+    ArraySpec,
+    dimension_names,
+    numpy_dtype,
+    spec_of,
+)
 from nequip_hessian.store.spool import Spool
 
 PROFILES: Final = ("local", "remote", "publish")
 CHUNK_ELEMENTS: Final = 2**19
 SHARD_BYTES: Final = 8 * 2**20
 INNER_BYTES: Final = 64 * 2**10
+BLOCK_BYTES: Final = 8 * 2**20
 
 
 def _chunking(spec: ArraySpec, rows: int, dtype: np.dtype[Any], profile: str) -> dict[str, Any]:
@@ -50,12 +62,20 @@ class Builder:
 
     Attributes:
         checksums: array path -> `sha256:...` of its logical little-endian C-order bytes
+
+    Args:
+        folder: where to write
+        profile: one of PROFILES
+        checksums: of the arrays that are in the folder already; `None` for a new store
     """
 
-    def __init__(self, folder: Path, profile: str) -> None:
-        self._root = zarr.create_group(store=LocalStore(folder), zarr_format=3)
+    def __init__(self, folder: Path, profile: str, *, checksums: Mapping[str, str] | None = None) -> None:
+        if checksums is None:
+            self._root = zarr.create_group(store=LocalStore(folder), zarr_format=3)
+        else:
+            self._root = zarr.open_group(store=LocalStore(folder), zarr_format=3, mode="r+")
         self._folder, self._profile = folder, profile
-        self.checksums: dict[str, str] = {}
+        self.checksums: dict[str, str] = dict(checksums or {})
 
     def _create(
         self, path: str, spec: ArraySpec, rows: int, dtype: str, attributes: Mapping[str, Any]
@@ -84,25 +104,75 @@ class Builder:
         self.checksums[path] = f"sha256:{hashlib.sha256(values.tobytes()).hexdigest()}"
 
     def add_spooled(self, path: str, spool: Spool, progress: tqdm[Any], **attributes: Any) -> None:
-        """Write one array from the spool, a chunk (or shard) at a time."""
-        spec, rows, dtype = BY_PATH[path], spool.rows(path), spool.dtype(path)
-        array, block = self._create(path, spec, rows, dtype, attributes)
-        digest = hashlib.sha256()
-        for start in range(0, rows, block):
-            values = spool.read(path, start, min(start + block, rows))
-            array[start : start + len(values)] = values
+        """Write one array from the spool, block by block."""
+        rows, size = spool.rows(path), spool.dtype(path)
+        step = max(1, BLOCK_BYTES // max(1, numpy_dtype(size).itemsize * math.prod(BY_PATH[path].row_shape)))
+        blocks = (spool.read(path, start, min(start + step, rows)) for start in range(0, rows, step))
+        self.add_blocks(path, rows, size, blocks, progress, **attributes)
+
+    def add_blocks(
+        self,
+        path: str,
+        rows: int,
+        dtype: str,
+        blocks: Iterable[npt.NDArray[Any]],
+        progress: tqdm[Any] | None = None,
+        **attributes: Any,
+    ) -> None:
+        """Write one array from blocks of any length, a whole chunk (or shard) at a time.
+
+        Args:
+            path: path of the array in the layout
+            rows: how many rows the blocks have together
+            dtype: Zarr data type; the blocks are converted to it
+            blocks: rows in order
+            progress: is told the bytes written
+            attributes: further attributes of the array
+
+        Raises:
+            StoreError: the blocks have another number of rows.
+        """
+        spec = spec_of(path)
+        if spec is None:
+            raise StoreError(f"{path}: no array of the layout")
+        array, length = self._create(path, spec, rows, dtype, attributes)
+        digest, start, filled = hashlib.sha256(), 0, 0
+        buffer = np.empty((max(1, min(length, rows)), *spec.row_shape), dtype=numpy_dtype(dtype))
+        for block in blocks:
+            values = np.ascontiguousarray(block, dtype=buffer.dtype)
             digest.update(values.tobytes())
-            progress.update(values.nbytes)
+            while len(values):
+                taken = values[: len(buffer) - filled]
+                buffer[filled : filled + len(taken)] = taken
+                values, filled = values[len(taken) :], filled + len(taken)
+                if filled == len(buffer) or start + filled == rows:
+                    array[start : start + filled] = buffer[:filled]
+                    start, filled = start + filled, 0
+            if progress is not None:
+                progress.update(block.nbytes)
+        if start != rows or filled:
+            raise StoreError(f"{path}: expected {rows} rows, found {start + filled}")
         self.checksums[path] = f"sha256:{digest.hexdigest()}"
 
-    def add_split(self, scheme: str, parts: tuple[str, ...], codes: npt.NDArray[np.int8]) -> None:
-        """Write one split scheme."""
-        self.add(f"split/{scheme}", SPLIT, codes, parts=list(parts))
+    def add_split(
+        self, scheme: str, parts: Sequence[str], codes: npt.NDArray[np.int8], extra: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write one split scheme; `extra` says how it was made."""
+        more = {"extra": dict(extra)} if extra else {}
+        self.add(f"split/{scheme}", SPLIT, codes, parts=list(parts), **more)
 
-    def finish(self, attributes: Mapping[str, Any]) -> None:
-        """Write the root attributes, last of all; both kinds of checksums are filled in."""
+    def finish(self, attributes: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> None:
+        """Write the root attributes, last of all; both kinds of checksums are filled in.
+
+        Args:
+            attributes: the `hessian_zarr` object without checksums
+            beside: attributes of other conventions, their entries in `zarr_conventions` included
+        """
+        others = dict(beside or {})
         convention = {"uuid": UUID, "name": NAME, "description": DESCRIPTION}
-        root: dict[str, Any] = {"zarr_conventions": [convention], NAME: {**attributes, "checksums": self.checksums}}
+        conventions = [convention, *others.pop("zarr_conventions", [])]
+        own = {**attributes, "checksums": dict(sorted(self.checksums.items()))}
+        root: dict[str, Any] = {**others, "zarr_conventions": conventions, NAME: own}
         sealed = metadata_checksum(root, read_logical(DirectoryFiles(self._folder)))
         root[NAME] = {**root[NAME], KEY: sealed}
         self._root.update_attributes(root)
