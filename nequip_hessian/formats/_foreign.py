@@ -62,5 +62,9 @@ def foreign_program(text: str) -> Foreign | None:
         if re.search(pattern, head, re.MULTILINE):
             return Foreign(_UNSUPPORTED.format(name))
     if re.fullmatch(r"[\s\dEDed.+-]+", head):
-        return Foreign(_UNSUPPORTED.format("bare matrix (DFTB+ hessian.out, NWChem .hess or Psi4 file 15)"))
+        return Foreign(
+            "cannot read this: bare numbers without a geometry; of those, hessian.out of DFTB+ (four a line), .hess of "
+            "NWChem (one a line, with a D exponent) and .hess of Psi4 (begins with the number of atoms) are supported, "
+            "others not supported yet"
+        )
     return None

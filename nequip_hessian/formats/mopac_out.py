@@ -4,7 +4,8 @@
 blocks of six columns with six decimals, in the frame of `ORIENTATION OF MOLECULE IN
 FORCE CALCULATION` (four decimals; the input geometry, which has eight, is taken
 where it is in that frame). The matrix of atoms against atoms that MOPAC prints
-without DFORCE is no Hessian. Versions up to 7.0 print twice the value, and are
+without DFORCE is no Hessian. Frequencies are read of stationary points only: elsewhere
+MOPAC does not take the rotations out that the mass-weighted Hessian has. Versions up to 7.0 print twice the value, and are
 refused.
 """
 
@@ -32,6 +33,7 @@ PATTERNS = ("*.out", "*.log")
 
 FloatArray = npt.NDArray[np.float64]
 _TITLE: Final = re.compile(r'^ *FULL FORCE MATRIX, INVOKED BY "DFORCE" *\n', re.M)
+_STATIONARY: Final = 1.0  # kcal/mol/angstrom, norm of the gradient
 _BANNER: Final = re.compile(r"^ *\*\*.*\bMOPAC(?:20\d\d| v?\d)|^ +\S+ CALCULATION RESULTS *$", re.M)
 _GRADIENT: Final = re.compile(r"^ *CARTESIAN COORDINATE DERIVATIVES *\n\s*\n *NUMBER +ATOM +X +Y +Z *\n\s*\n", re.M)
 _LAYOUT: Final = Layout(6, "triangle", numbered, heading=columns_numbered)
@@ -77,7 +79,9 @@ def read_mopac_out(path: str | Path) -> Iterator[LabelledGeometry]:
     matrix, _ = read_blocks(source, source.line_of(title.end()) - 1, 3 * len(atoms), "FULL FORCE MATRIX", _LAYOUT)
     forces = None if fine is None else _forces(source, before, len(atoms))
     charge = re.search(r"^ *\*? *CHARGE(?: ON SYSTEM)? *= *(-?\d+)", source.text, re.M)
-    frequencies = _frequencies(behind)
+    norm = re.findall(r"^ *GRADIENT NORM *= +(\d+\.\d+)", before, re.M)
+    stationary = bool(norm) and float(norm[-1]) < _STATIONARY
+    frequencies = _frequencies(behind) if stationary else None
     conversions = {"positions": ("angstrom", 1.0), "hessian": ("mdyn/angstrom", MDYN_PER_ANGSTROM)}
     if forces is not None:
         conversions["forces"] = ("-kcal/mol/angstrom", -KCAL_PER_MOL)
