@@ -227,6 +227,26 @@ def normal_modes(
     return signed_wavenumbers(values), complement @ vectors
 
 
+def match_columns(reference: Array, other: Array) -> npt.NDArray[np.intp]:
+    """Pair the columns of two sets of modes one to one by largest total squared overlap.
+
+    Hungarian method (Kuhn, Nav. Res. Logist. Q. 1955, 2, 83).
+
+    Args:
+        reference: (n, m), orthonormal columns
+        other: (n, m'), orthonormal columns in the same coordinates
+
+    Returns:
+        (m,) index into the columns of `other` of each reference column, -1 where `other` has fewer.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment((reference.T @ other) ** 2, maximize=True)
+    partner = np.full(reference.shape[1], -1, dtype=np.intp)
+    partner[rows] = columns
+    return partner
+
+
 # -- differences of forces ------------------------------------------------------------------
 
 Stencil = tuple[tuple[int, float], ...]

@@ -26,10 +26,9 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 from ase.vibrations import VibrationsData
-from scipy.optimize import linear_sum_assignment
 from scipy.stats import wasserstein_distance
 
-from nequip_hessian.curvature import normal_modes
+from nequip_hessian.curvature import match_columns, normal_modes
 from nequip_hessian.units import CM_TO_EV
 
 Array = npt.NDArray[np.floating[Any]]
@@ -135,11 +134,9 @@ def match_modes(reference: Vibrations, other: Vibrations) -> tuple[npt.NDArray[n
         choice is free, the length of the projection onto the partners of all of them.
     """
     overlaps = np.abs(reference.modes.T @ other.modes)
-    rows, columns = linear_sum_assignment(overlaps**2, maximize=True)
-    partner = np.full(len(reference), -1, dtype=np.intp)
+    partner = match_columns(reference.modes, other.modes)
     quality = np.full(len(reference), np.nan)
-    partner[rows] = columns
-    for row in rows:
+    for row in np.flatnonzero(partner >= 0):
         alike = np.abs(reference.wavenumbers - reference.wavenumbers[row]) < DEGENERATE
         partners = partner[alike & (partner >= 0)]
         quality[row] = np.linalg.norm(overlaps[row, partners])

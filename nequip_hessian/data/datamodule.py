@@ -8,7 +8,7 @@ from nequip.data.datamodule import NequIPDataModule
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from nequip_hessian.data.dataset import HessianDataset
-from nequip_hessian.data.settings import for_validation
+from nequip_hessian.data.settings import ProbeSettings, for_validation, parse
 from nequip_hessian.data.split import select, split_by_scheme
 from nequip_hessian.data.statistics import statistics
 from nequip_hessian.errors import ConfigError
@@ -48,6 +48,9 @@ class HessianDataModule(NequIPDataModule):
         **kwargs: Any,
     ) -> None:
         split, hessian, val_hessian, transforms = (_plain(v) for v in (split, hessian, val_hessian, transforms))
+        for entry in (hessian, val_hessian):
+            if entry is not None:
+                parse(entry)
         if hessian is None and val_hessian is not None:
             raise ConfigError(
                 "val_hessian was given without `hessian`: the model would be asked for products only in val"
@@ -66,7 +69,12 @@ class HessianDataModule(NequIPDataModule):
             if needed not in names:
                 raise ConfigError(f"split: a part {needed!r} is needed, found {', '.join(names) or 'none'}")
         self.test_parts = [name for name in names if name not in ("train", "val")]
-        fixed = {**shared, "hessian": val_hessian or for_validation(hessian), "fixed_probes": True}
+        val_hessian = val_hessian or for_validation(hessian)
+        self._settings = {
+            "train": None if hessian is None else parse(hessian),
+            "val": None if val_hessian is None else parse(val_hessian),
+        }
+        fixed = {**shared, "hessian": val_hessian, "fixed_probes": True}
         super().__init__(
             seed=seed,
             train_dataset={**shared, "part": "train", "hessian": hessian},
@@ -77,10 +85,32 @@ class HessianDataModule(NequIPDataModule):
         self._stream_state: dict[str, Any] | None = None
 
     def setup(self, stage: str) -> None:
-        """Open the datasets of a stage; a restored probe stream goes on where it was."""
+        """Open the datasets of a stage; a restored probe stream goes on where it was.
+
+        Raises:
+            ConfigError: a loss or metric of the training module that the probes do not fit, also one of the
+                tests that come after a training.
+        """
+        if self.trainer is not None and self.trainer.lightning_module is not None:
+            self._check_figures(self.trainer.lightning_module)
         super().setup(stage)
         if stage == "fit":
             self._restore_stream()
+            stream = self._stream()
+            if stream is not None:
+                stream.follow(lambda: 0 if self.trainer is None else int(self.trainer.current_epoch))
+
+    def _check_figures(self, module: Any) -> None:
+        for name, part in (
+            ("loss", "train"),
+            ("train_metrics", "train"),
+            ("val_metrics", "val"),
+            ("test_metrics", "val"),
+        ):
+            managers = getattr(module, name, None)
+            if managers is not None:
+                for manager in [managers] if hasattr(managers, "entries") else list(managers):
+                    _check_manager(manager, name, part, self._settings[part])
 
     def state_dict(self) -> dict[str, Any]:
         """Add the state of the training probes' stream to NequIP's own state."""
@@ -116,6 +146,20 @@ class HessianDataModule(NequIPDataModule):
         stream = self._stream()
         if stream is not None and self._stream_state is not None:
             stream.load_state_dict(self._stream_state)
+
+
+def _check_manager(manager: Any, name: str, part: str, settings: ProbeSettings | None) -> None:
+    """Ask each figure on Hessians whether it can be had from these probes; by method, so that nothing of `train` is
+    imported here."""
+    for metric_name, metric in manager.items():
+        check = getattr(metric, "check_probes", None)
+        if check is None:
+            continue
+        if settings is not None:
+            check(settings)
+        elif manager.entries[metric_name].coeff is not None:
+            entry = "hessian" if part == "train" else "val_hessian"
+            raise ConfigError(f"{name}: {metric_name} has a coefficient, but the data section has no `{entry}` for it")
 
 
 def _plain(value: Any) -> Any:

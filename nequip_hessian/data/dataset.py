@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from nequip.data import AtomicDataDict, from_dict
 from nequip.data.dataset import AtomicDataset
 
 from nequip_hessian import _keys
-from nequip_hessian.data.settings import ProbeSettings
+from nequip_hessian.data.settings import parse
 from nequip_hessian.data.split import select
 from nequip_hessian.data.transform import HessianProbes
 from nequip_hessian.errors import ConfigError, HessianDataError
@@ -110,6 +109,7 @@ class HessianDataset(AtomicDataset):
     def _make_probes(self, hessian: Mapping[str, Any] | None, fixed: bool, seed: int) -> HessianProbes | None:
         if hessian is None:
             return None
+        parse(hessian)
         labelled = float(np.mean(self._labelled(hessian)[self.indices]))
         if labelled == 0.0:
             what = "stored Hessian products" if hessian.get("mode") == "stored" else "a Hessian"
@@ -125,15 +125,7 @@ class HessianDataset(AtomicDataset):
                 "hessian method `taylor`: this part has partial Hessians, which do not say how the forces on the other "
                 "atoms change; take another method"
             )
-        try:
-            return HessianProbes(
-                **options, max_atoms=self.max_atoms, seed=seed, fixed=fixed, labelled_fraction=labelled
-            )
-        except TypeError as exc:
-            known = ", ".join(field.name for field in fields(ProbeSettings))
-            raise ConfigError(
-                f"hessian: expected some of {known}, cache_mb; found {', '.join(map(str, hessian))}"
-            ) from exc
+        return HessianProbes(**options, max_atoms=self.max_atoms, seed=seed, fixed=fixed, labelled_fraction=labelled)
 
     def _labelled(self, hessian: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """(G,) whether a geometry of the store has what the mode needs."""

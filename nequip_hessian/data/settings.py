@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from nequip_hessian.errors import ConfigError
@@ -137,6 +137,19 @@ class ProbeSettings:
                 "finds it by itself)"
             )
         return self.k
+
+
+def parse(hessian: Mapping[str, Any]) -> ProbeSettings:
+    """Return the settings of a `hessian:` entry, whose `cache_mb` is the transform's own.
+
+    Raises:
+        ConfigError: an unknown key, or options that do not fit together.
+    """
+    known = [field.name for field in fields(ProbeSettings)]
+    unknown = [str(key) for key in hessian if key not in known and key != "cache_mb"]
+    if unknown:
+        raise ConfigError(f"hessian: unknown {', '.join(unknown)}; expected some of {', '.join(known)}, cache_mb")
+    return ProbeSettings(**{key: value for key, value in hessian.items() if key != "cache_mb"})
 
 
 def for_validation(hessian: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ class ProbeStream:
 
     In a dataloader worker it is seeded from the worker's own seed, which PyTorch derives from the
     dataloader's generator anew in each epoch, and from the rank. Without workers it is one stream
-    whose state a datamodule keeps in its checkpoint.
+    whose state a datamodule keeps in its checkpoint; ranks other than 0, whose state is in no
+    checkpoint, begin a stream of their own in each epoch, so that a restart repeats it.
 
     Args:
         seed: seed of the data
@@ -23,17 +25,32 @@ class ProbeStream:
         self._seed = int(seed)
         self._key: tuple[int, ...] | None = None
         self._rng = np.random.default_rng(self._seed)
+        self._epoch: Callable[[], int] | None = None
+
+    def follow(self, epoch: Callable[[], int]) -> None:
+        """Ask `epoch` for the number of the epoch from now on, in this process."""
+        self._epoch = epoch
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_epoch": None}  # workers do without it, and it holds the trainer
 
     def rng(self) -> np.random.Generator:
         """Return the generator to draw from here and now."""
-        worker = torch.utils.data.get_worker_info()
-        rank = torch.distributed.get_rank() if _distributed() else 0
-        key = (self._seed % 2**32, rank) if worker is None else (self._seed % 2**32, rank, worker.seed % 2**63)
+        key = self._where()
         if key != self._key:
-            if self._key is not None or worker is not None or rank:
+            if self._key is not None or len(key) > 2:
                 self._rng = np.random.default_rng(key)
             self._key = key
         return self._rng
+
+    def _where(self) -> tuple[int, ...]:
+        worker = torch.utils.data.get_worker_info()
+        rank = torch.distributed.get_rank() if _distributed() else 0
+        if worker is not None:
+            return (self._seed % 2**32, rank, worker.seed % 2**63)
+        if rank:
+            return (self._seed % 2**32, rank, 0 if self._epoch is None else self._epoch())
+        return (self._seed % 2**32, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the stream of the main process."""

@@ -22,7 +22,7 @@ from nequip.nn.compile import CompileGraphModel
 from nequip.nn.graph_model import GraphModel
 from nequip.nn.model_modifier_utils import model_modifier, replace_submodules
 
-from nequip_hessian._keys import HESSIAN_PROBE_KEY, HESSIAN_PRODUCT_KEY
+from nequip_hessian._keys import HESSIAN_DIFFERENCE_KEY, HESSIAN_PROBE_KEY, HESSIAN_PRODUCT_KEY
 from nequip_hessian.model.replicate import gather_frames
 
 MAX_EDGES_PER_PASS: int = 50_000
@@ -140,6 +140,53 @@ def _in_copies(model: Any, forward: Any, data: AtomicDataDict.Type, *, share: bo
     return out
 
 
+def _by_differences(model: Any, forward: Any, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+    """Products from differences of forces at displaced copies of the frames: -(F(x + a v) - F(x + b v)) / (a - b).
+
+    The neighbour list stays that of x: pairs that come within the cutoff by the displacement are left
+    out, where the interaction begins with the third power of the distance from it.
+
+    Args:
+        model: the graph model, for its list of input fields
+        forward: batch without a probe -> outputs
+        data: batch with `hessian_probe` (N, 3K) and the displacements (a, b) in `hessian_difference` (G, 2)
+
+    Returns:
+        outputs of `data` with `hessian_product` (N, 3K); zero where the probe is.
+    """
+    inputs = AtomicDataDict.with_batch_({key: data[key] for key in model.model_input_fields if key in data})
+    probes, steps = inputs.pop(HESSIAN_PROBE_KEY), data[HESSIAN_DIFFERENCE_KEY]
+    if probes.shape[1] == 0 or probes.shape[1] % 3 or (steps[:, 0] == steps[:, 1]).any():
+        raise ValueError(
+            f"{HESSIAN_DIFFERENCE_KEY}: expected two different displacements a geometry and probes (N, 3K), found "
+            f"{steps.tolist()} and {tuple(probes.shape)}"
+        )
+    position = inputs[AtomicDataDict.POSITIONS_KEY].detach()
+    inputs[AtomicDataDict.POSITIONS_KEY] = position
+    n_nodes, n_probes = len(probes), probes.shape[1] // 3
+    stacked = probes.view(n_nodes, n_probes, 3).transpose(0, 1)
+    out = forward({key: value for key, value in data.items() if key != HESSIAN_PROBE_KEY})
+    own = out[AtomicDataDict.FORCE_KEY]
+    flat = 0 * own.repeat(n_probes, 1)
+    which, frames = torch.nonzero(_carries(stacked, inputs), as_tuple=True)
+    for part in _chunks(inputs, frames):
+        copies, atoms = gather_frames(inputs, frames[part])
+        counts = copies[AtomicDataDict.NUM_NODES_KEY]
+        rows = torch.repeat_interleave(which[part], counts) * n_nodes + atoms
+        direction = stacked.reshape(-1, 3)[rows]
+        a, b = (torch.repeat_interleave(steps[frames[part], side], counts)[:, None] for side in (0, 1))
+        ahead = forward({**copies, AtomicDataDict.POSITIONS_KEY: position[atoms] + a * direction})
+        if bool((b == 0).all()):
+            behind = own[atoms]
+        else:
+            moved = {**copies, AtomicDataDict.POSITIONS_KEY: position[atoms] + b * direction}
+            behind = forward(moved)[AtomicDataDict.FORCE_KEY]
+        flat = flat.index_add(0, rows, (behind - ahead[AtomicDataDict.FORCE_KEY]) / (a - b))
+    out[HESSIAN_PROBE_KEY] = probes
+    out[HESSIAN_PRODUCT_KEY] = flat.view(n_probes, n_nodes, 3).transpose(0, 1).reshape(n_nodes, -1)
+    return out
+
+
 def _carries(stacked: torch.Tensor, inputs: AtomicDataDict.Type) -> torch.Tensor:
     """(K, G) boolean: which frames carry a probe; a padded one is all zero and so is its product."""
     atoms = (stacked != 0).any(dim=2).to(torch.long)
@@ -174,10 +221,16 @@ class _ManyProbes:
     _share = False
 
     def forward(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
-        """Return the model's outputs, with `hessian_product` (N, 3K) for `hessian_probe` (N, 3K)."""
+        """Return the model's outputs, with `hessian_product` (N, 3K) for `hessian_probe` (N, 3K).
+
+        Exact, or by differences of forces where `hessian_difference` (G, 2) is given, angstrom.
+        """
         if HESSIAN_PROBE_KEY not in data:
             return super().forward(data)  # type: ignore[misc]
-        out = _in_copies(self, self._one_probe, data, share=self._share)
+        if HESSIAN_DIFFERENCE_KEY in data:
+            out = _by_differences(self, self._one_probe, data)
+        else:
+            out = _in_copies(self, self._one_probe, data, share=self._share)
         return out if self.training else _detach(out)
 
     def _one_probe(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:

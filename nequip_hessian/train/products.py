@@ -1,4 +1,4 @@
-"""Errors of Hessian products: the metrics under our loss and our validation figures.
+"""Residuals of Hessian products: what every Hessian loss term and metric is made of.
 
 With r = H_model v - H_reference v, the entries that are finite in a geometry's
 reference products are its k probes x n degrees of freedom, so the mean of r^2
@@ -9,30 +9,74 @@ Each geometry counts once, whatever its size.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from nequip.data import AtomicDataDict
 from torchmetrics import Metric
 
-from nequip_hessian._keys import HESSIAN_PROBE_KEY, HESSIAN_PRODUCT_KEY, HESSIAN_WEIGHT_KEY
+from nequip_hessian._keys import (
+    HESSIAN_PROBE_KEY,
+    HESSIAN_PRODUCT_KEY,
+    HESSIAN_RIGID_KEY,
+    HESSIAN_ROW_WEIGHT_KEY,
+)
 from nequip_hessian.errors import ConfigError
 
 Data = dict[str, torch.Tensor]
 
 
-def product_residuals(preds: Data, target: Data) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return residuals (N, 3K), eV/angstrom^2, zero where there is no label, and the boolean mask of labels.
+class Settings(Protocol):
+    """What a metric asks about the probes: `nequip_hessian.data.settings.ProbeSettings` fits."""
+
+    mode: str
+    mass_weighted: bool
+    project: bool
+    method: str
+
+    @property
+    def unit_vectors(self) -> bool:
+        """Whether products are columns of the matrix."""
+        ...
+
+
+def product_residuals(preds: Data, target: Data, *, mass_weighted: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Residuals of products, and where there are labels.
+
+    Translations and rotations are taken out where the data name them (`project`).
+
+    Args:
+        preds: outputs of the model
+        target: labels, `hessian_probe` and `hessian_product` (N, 3K), eV/angstrom^2
+        mass_weighted: return M^-1/2 r; the probes must then be M^-1/2 u
+
+    Returns:
+        residuals (N, 3K), eV/angstrom^2 (eV/(angstrom^2 u) where mass-weighted), zero where there is no
+        label; boolean mask (N, 3K) of labels.
 
     Raises:
-        ConfigError: the model gave no products, or handed the labels back as if they were its own.
+        ConfigError: the model gave no products, or handed the labels back as if they were its own; probes
+            that do not belong to this loss.
     """
-    if HESSIAN_PRODUCT_KEY not in target or HESSIAN_PROBE_KEY not in target:
+    if HESSIAN_PRODUCT_KEY not in target:
         raise ConfigError(
             "the data hold no Hessian products: set `hessian:` in the data section (HessianDataModule) or add the "
             "transform nequip_hessian.data.HessianProbes, or use a loss without Hessians"
         )
     label = target[HESSIAN_PRODUCT_KEY]
+    mask = torch.isfinite(label)
+    if HESSIAN_PROBE_KEY not in target:
+        # a step without Hessians (`HessianEveryNSteps`): nothing was asked of the model
+        if bool(mask.any()):
+            raise ConfigError("the data hold Hessian products without their probes (hessian_probe)")
+        return torch.zeros_like(label) + 0 * preds[AtomicDataDict.FORCE_KEY].sum(), mask
+    if (HESSIAN_ROW_WEIGHT_KEY in target) != mass_weighted:
+        raise ConfigError(
+            "this loss or metric is mass-weighted, the probes are not: set mass_weighted: true for them in the data section"
+            if mass_weighted
+            else "the probes are mass-weighted, this loss or metric is not: use EnergyForceMassWeightedHessianLoss and "
+            "mass_weighted_hessian_rmse, or leave mass_weighted out of `hessian:` (or val_hessian)"
+        )
     predicted = preds.get(HESSIAN_PRODUCT_KEY)
     if predicted is None or predicted is label or predicted.data_ptr() == label.data_ptr() != 0:
         raise ConfigError(
@@ -41,31 +85,81 @@ def product_residuals(preds: Data, target: Data) -> tuple[torch.Tensor, torch.Te
         )
     if predicted.shape != label.shape:
         raise ConfigError(f"Hessian products: expected {tuple(label.shape)}, the model gave {tuple(predicted.shape)}")
-    mask = torch.isfinite(label)
     # where() on the label first: a NaN that only meets a mask afterwards still ruins the gradient
     residual = (predicted - torch.where(mask, label, torch.zeros_like(label))) * mask
+    if mass_weighted:
+        residual = residual * target[HESSIAN_ROW_WEIGHT_KEY]
+    if HESSIAN_RIGID_KEY in target:
+        residual = _project(residual, target)
     return residual, mask
 
 
-def mean_over_geometries(values: torch.Tensor, mask: torch.Tensor, target: Data) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean of `values` (N, 3K) over each geometry's labelled entries.
+def _project(residual: torch.Tensor, target: Data) -> torch.Tensor:
+    """r - B B^T r of each geometry and probe, for the orthonormal rigid motions B of the data."""
+    batch, n_frames = frames_of(target, len(residual))
+    basis = target[HESSIAN_RIGID_KEY].view(len(residual), -1, 3)
+    rows = residual.view(len(residual), -1, 3)
+    overlaps = torch.einsum("nmx,nkx->nmk", basis, rows)
+    summed = overlaps.new_zeros(n_frames, *overlaps.shape[1:]).index_add(0, batch, overlaps)
+    return (rows - torch.einsum("nmx,nmk->nkx", basis, summed[batch])).reshape(residual.shape)
+
+
+def frames_of(target: Data, n_atoms: int) -> tuple[torch.Tensor, int]:
+    """Return the geometry index (N,) int64 of each atom and the number of geometries, also of a lone geometry."""
+    if AtomicDataDict.BATCH_KEY in target:
+        return target[AtomicDataDict.BATCH_KEY], len(target[AtomicDataDict.NUM_NODES_KEY])
+    device = target[HESSIAN_PRODUCT_KEY].device
+    return torch.zeros(n_atoms, dtype=torch.long, device=device), 1
+
+
+def mean_over_geometries(
+    values: torch.Tensor, mask: torch.Tensor, target: Data, weights: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean of `values` (N, 3K) over each geometry's labelled entries, zero where there is no label.
+
+    Args:
+        values: (N, 3K)
+        mask: (N, 3K) boolean, labelled entries
+        target: labels, for the geometry of each atom
+        weights: (N,) above 0: weight of each atom's rows; default equal
 
     Returns:
         (G,) means, 0 for a geometry without labels, in the unit of `values`; (G,) boolean, labelled.
     """
-    if AtomicDataDict.BATCH_KEY in target:
-        batch = target[AtomicDataDict.BATCH_KEY]
-        n_frames = len(target[AtomicDataDict.NUM_NODES_KEY])
-    else:
-        batch, n_frames = torch.zeros(len(values), dtype=torch.long, device=values.device), 1
-    sums = torch.zeros(n_frames, dtype=values.dtype, device=values.device).index_add(0, batch, values.sum(dim=1))
-    counts = torch.zeros(n_frames, dtype=values.dtype, device=values.device)
-    counts = counts.index_add(0, batch, mask.sum(dim=1).to(values.dtype))
-    return sums / counts.clamp(min=1), counts > 0
+    batch, n_frames = frames_of(target, len(values))
+    per_atom, entries = values.sum(dim=1), mask.sum(dim=1).to(values.dtype)
+    if weights is not None:
+        per_atom, entries = per_atom * weights, entries * weights
+    zeros = torch.zeros(n_frames, dtype=values.dtype, device=values.device)
+    sums, counts = zeros.index_add(0, batch, per_atom), zeros.index_add(0, batch, entries)
+    there = counts > 0
+    return sums / torch.where(there, counts, torch.ones_like(counts)), there
 
 
-class _GeometryMean(Metric):
+def require_unit_vectors(target: Data, name: str) -> None:
+    """Refuse probes that are no unit vectors.
+
+    Raises:
+        ConfigError: absolute errors of such products are not those of Hessian elements.
+    """
+    probes = target.get(HESSIAN_PROBE_KEY)
+    if probes is not None and bool(((probes != 0) & (probes != 1)).any()):
+        raise ConfigError(not_elements(name))
+
+
+def not_elements(name: str) -> str:
+    """Say why a figure cannot be had from the probes that were chosen."""
+    return (
+        f"{name}: absolute errors of Hessian elements are not what random probes, modes, or projected ones give; use "
+        "squares (hessian_mse, hessian_rmse), or mode full or columns without `project`"
+    )
+
+
+class GeometryMean(Metric):
     """Sum and count over geometries; sums over ranks give the figure of one process."""
+
+    mass_weighted = False
+    """Whether it is of the mass-weighted Hessian."""
 
     higher_is_better = False
     full_state_update = False
@@ -77,91 +171,23 @@ class _GeometryMean(Metric):
         self.total: torch.Tensor
         self.count: torch.Tensor
 
+    def check_probes(self, settings: Settings) -> None:
+        """Refuse, before anything is trained, probes that this figure cannot be had from.
+
+        Raises:
+            ConfigError: it says what to change.
+        """
+        if settings.method == "taylor":
+            raise ConfigError(
+                "hessian method `taylor` labels displaced geometries with energies and forces: there is no Hessian "
+                "term; use nequip.train.EnergyForceLoss and EnergyForceMetrics"
+            )
+        if settings.mass_weighted != self.mass_weighted:
+            raise ConfigError(
+                f"{self}: needs mass_weighted: {str(self.mass_weighted).lower()} in `hessian:` (for metrics in "
+                f"val_hessian), found {str(settings.mass_weighted).lower()}"
+            )
+
     def _add(self, values: torch.Tensor, count: torch.Tensor | float) -> None:
         self.total = self.total + values.to(torch.float64).sum()
         self.count = self.count + count
-
-
-class HessianMeanSquaredError(_GeometryMean):
-    """Loss term: mean squared error of a Hessian element, eV^2/angstrom^4, over geometries.
-
-    A batch without any label gives 0 with a graph.
-
-    Args:
-        normalise: `share` divides the sum over labelled geometries by p x (geometries of the batch),
-            p the share of labelled ones in the training set, so that the term keeps its scale where
-            labels are sparse; `labelled` divides by the labelled ones of the batch
-    """
-
-    def __init__(self, normalise: str = "share", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if normalise not in ("share", "labelled"):
-            raise ConfigError(f"normalise: expected `share` or `labelled`, found {normalise!r}")
-        self.normalise = normalise
-
-    def update(self, preds: Data, target: Data) -> None:
-        """Take in a batch: outputs and labels, `hessian_product` (N, 3K), eV/angstrom^2."""
-        residual, mask = product_residuals(preds, target)
-        means, labelled = mean_over_geometries(residual.square(), mask, target)
-        if self.normalise == "labelled":
-            self._add(means, float(labelled.sum()))
-        else:
-            self._add(means * target[HESSIAN_WEIGHT_KEY].view(-1), float(len(means)))
-
-    def compute(self) -> torch.Tensor:
-        """Return the loss term, eV^2/angstrom^4."""
-        return self.total / self.count.clamp(min=1)
-
-    def __str__(self) -> str:
-        return "hessian_mse"
-
-
-class HessianRootMeanSquaredError(_GeometryMean):
-    """Root mean squared error of a Hessian element over labelled geometries, eV/angstrom^2; NaN without labels."""
-
-    def update(self, preds: Data, target: Data) -> None:
-        """Take in a batch: outputs and labels, `hessian_product` (N, 3K), eV/angstrom^2."""
-        if HESSIAN_PRODUCT_KEY not in target:
-            return
-        residual, mask = product_residuals(preds, target)
-        means, labelled = mean_over_geometries(residual.square(), mask, target)
-        self._add(means, float(labelled.sum()))
-
-    def compute(self) -> torch.Tensor:
-        """Return the figure, eV/angstrom^2."""
-        return torch.sqrt(self.total / self.count)
-
-    def __str__(self) -> str:
-        return "hessian_rmse"
-
-
-class HessianMeanAbsoluteError(_GeometryMean):
-    """Mean absolute error of a Hessian element over labelled geometries, eV/angstrom^2; NaN without labels.
-
-    Only from full matrices or columns: the absolute error of a random product is another quantity.
-    """
-
-    def update(self, preds: Data, target: Data) -> None:
-        """Take in a batch: outputs and labels, `hessian_product` (N, 3K), eV/angstrom^2.
-
-        Raises:
-            ConfigError: the probes are not unit vectors.
-        """
-        if HESSIAN_PRODUCT_KEY not in target:
-            return
-        probes = target[HESSIAN_PROBE_KEY]
-        if bool(((probes != 0) & (probes != 1)).any()):
-            raise ConfigError(
-                "hessian_mae: the mean absolute error of an element is not what random probes give; use hessian_rmse, "
-                "or val_hessian: {mode: full} (or columns)"
-            )
-        residual, mask = product_residuals(preds, target)
-        means, labelled = mean_over_geometries(residual.abs(), mask, target)
-        self._add(means, float(labelled.sum()))
-
-    def compute(self) -> torch.Tensor:
-        """Return the figure, eV/angstrom^2."""
-        return self.total / self.count
-
-    def __str__(self) -> str:
-        return "hessian_mae"

@@ -1,0 +1,166 @@
+"""Loss terms on Hessian products; each geometry counts once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+from nequip.data import AtomicDataDict
+
+from nequip_hessian._keys import HESSIAN_WEIGHT_KEY
+from nequip_hessian.errors import ConfigError
+from nequip_hessian.train.products import (
+    Data,
+    GeometryMean,
+    Settings,
+    mean_over_geometries,
+    not_elements,
+    product_residuals,
+    require_unit_vectors,
+)
+
+NORMALISATIONS: Final = ("share", "labelled")
+
+
+class HessianTerm(GeometryMean):
+    """Mean over geometries of the mean over labelled entries of a function of the residual.
+
+    A batch without any label gives 0 with a graph.
+
+    Args:
+        normalise: `share` divides the sum over labelled geometries by p x (geometries of the batch),
+            p the share of geometries that carry a probe in a step, so that the term keeps its scale
+            where labels or probes are sparse; `labelled` divides by the labelled ones of the batch
+        per_type_coeffs: weight of the rows of each atom type, above 0, for every type; a row's weight is
+            divided by the mean weight of the geometry's rows, so equal weights change nothing
+        type_names: the model's type names, needed with `per_type_coeffs`
+
+    Raises:
+        ConfigError: a wrong option.
+    """
+
+    def __init__(
+        self,
+        normalise: str = "share",
+        per_type_coeffs: Mapping[str, float] | None = None,
+        type_names: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if normalise not in NORMALISATIONS:
+            raise ConfigError(f"normalise: expected `share` or `labelled`, found {normalise!r}")
+        self.normalise = normalise
+        self.type_weights = None if per_type_coeffs is None else _type_weights(per_type_coeffs, type_names)
+
+    def error(self, residual: torch.Tensor) -> torch.Tensor:
+        """Error of each entry of the residual (N, 3K), 0 where the residual is 0."""
+        raise NotImplementedError
+
+    def update(self, preds: Data, target: Data) -> None:
+        """Take in a batch: outputs and labels, `hessian_product` (N, 3K), eV/angstrom^2."""
+        residual, mask = product_residuals(preds, target, mass_weighted=self.mass_weighted)
+        weights = None
+        if self.type_weights is not None:
+            types = preds.get(AtomicDataDict.ATOM_TYPE_KEY, target.get(AtomicDataDict.ATOM_TYPE_KEY))
+            if types is None:
+                raise ConfigError("per_type_hessian_coeffs: the data hold no atom types (atom_types)")
+            weights = torch.tensor(self.type_weights, dtype=residual.dtype, device=residual.device)[types.view(-1)]
+        means, labelled = mean_over_geometries(self.error(residual), mask, target, weights)
+        if self.normalise == "labelled":
+            self._add(means, float(labelled.sum()))
+        else:
+            self._add(means * target[HESSIAN_WEIGHT_KEY].view(-1), float(len(means)))
+
+    def compute(self) -> torch.Tensor:
+        """Return the loss term; its unit is that of `error`."""
+        return self.total / self.count.clamp(min=1)
+
+
+class HessianMeanSquaredError(HessianTerm):
+    """Mean squared error of a Hessian element, eV^2/angstrom^4, over geometries."""
+
+    def error(self, residual: torch.Tensor) -> torch.Tensor:
+        """Squares, (N, 3K)."""
+        return residual.square()
+
+    def __str__(self) -> str:
+        return "hessian_mse"
+
+
+class MassWeightedHessianMeanSquaredError(HessianMeanSquaredError):
+    """Mean squared error of an element of M^-1/2 H M^-1/2, eV^2/(angstrom^4 u^2), over geometries.
+
+    It weighs heavy and light atoms as frequencies do. Probes must be drawn with `mass_weighted: true`.
+    """
+
+    mass_weighted = True
+
+    def __str__(self) -> str:
+        return "mass_weighted_hessian_mse"
+
+
+class _ElementTerm(HessianTerm):
+    """A term that has a meaning for columns of the matrix only."""
+
+    def check_probes(self, settings: Settings) -> None:
+        """Refuse probes other than unit vectors."""
+        super().check_probes(settings)
+        if not settings.unit_vectors:
+            raise ConfigError(not_elements(str(self)))
+
+    def update(self, preds: Data, target: Data) -> None:
+        """Take in a batch.
+
+        Raises:
+            ConfigError: the probes are not unit vectors.
+        """
+        require_unit_vectors(target, str(self))
+        super().update(preds, target)
+
+
+class HessianMeanAbsoluteErrorTerm(_ElementTerm):
+    """Mean absolute error of a Hessian element, eV/angstrom^2, over geometries; modes full and columns."""
+
+    def error(self, residual: torch.Tensor) -> torch.Tensor:
+        """Absolute values, (N, 3K)."""
+        return residual.abs()
+
+    def __str__(self) -> str:
+        return "hessian_mae"
+
+
+class HessianHuber(_ElementTerm):
+    """Mean Huber error of a Hessian element over geometries, eV^2/angstrom^4; modes full and columns.
+
+    r^2/2 up to |r| = delta, delta (|r| - delta/2) beyond (Huber, Ann. Math. Statist. 1964, 35, 73).
+
+    Args:
+        delta: eV/angstrom^2
+        **kwargs: as for `HessianTerm`
+    """
+
+    def __init__(self, delta: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(delta, int | float) or isinstance(delta, bool) or not delta > 0:
+            raise ConfigError(f"huber_delta: expected a number above 0 in eV/angstrom^2, found {delta!r}")
+        self.delta = float(delta)
+
+    def error(self, residual: torch.Tensor) -> torch.Tensor:
+        """Huber errors, (N, 3K)."""
+        return torch.nn.functional.huber_loss(residual, torch.zeros_like(residual), reduction="none", delta=self.delta)
+
+    def __str__(self) -> str:
+        return "hessian_huber"
+
+
+def _type_weights(coeffs: Mapping[str, float], type_names: list[str] | None) -> list[float]:
+    if type_names is None or set(coeffs) != set(type_names):
+        known = "the model's type names" if type_names is None else ", ".join(type_names)
+        raise ConfigError(
+            f"per_type_hessian_coeffs: expected one weight for each of {known}; found {', '.join(map(str, coeffs))}"
+        )
+    for name, value in coeffs.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+            raise ConfigError(f"per_type_hessian_coeffs: {name} must be above 0, found {value!r}")
+    return [float(coeffs[name]) for name in type_names]
