@@ -26,6 +26,7 @@ VERBS = (
     "merge",
     "split",
     "repack",
+    "card",
     "energy",
     "optimise",
     "vibrations",
