@@ -1,6 +1,6 @@
 """Funnel table and histograms of the search: `python datasets/reactions-xtb/report.py`.
 
-Prints Markdown and writes barriers.svg and sizes.svg beside this file.
+Prints Markdown, writes barriers.svg and sizes.svg, and puts both into README.md.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "reactions-xtb"
 from matplotlib import pyplot as plt  # noqa: E402
 
+START, END = "<!-- made by report.py: do not edit -->", "<!-- end -->"
 STAGES = (
     ("tried", "rearrangements tried"),
     ("ends", "both ends are minima, and different molecules"),
@@ -86,14 +87,26 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, default=HERE, help="folder for the figures; default: this one")
     args = parser.parse_args()
     records, counts = accepted(read_journal(args.journal))
-    print(funnel_table(counts), facts(records), sep="\n\n")
+    text = "\n\n".join([funnel_table(counts), facts(records)])
+    print(text)
     if records:
         histogram(
             [r["barrier"] for r in records], np.arange(0, 5.26, 0.25), "barrier / eV", args.output / "barriers.svg"
         )
         sizes = [len(r["numbers"]) for r in records]
         histogram(sizes, np.arange(2.5, max(sizes) + 1), "atoms", args.output / "sizes.svg")
+        if args.output == HERE:
+            fill(HERE / "README.md", f"{text}\n\n![barriers](barriers.svg) ![atoms](sizes.svg)")
     return 0
+
+
+def fill(path: Path, text: str) -> None:
+    """Replace what is between the two marks of a Markdown file."""
+    before, mark, rest = path.read_text().partition(START)
+    _, end, after = rest.partition(END)
+    if not mark or not end:
+        raise SystemExit(f"report.py: error: {path}: expected the marks {START} and {END}")
+    path.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -254,8 +254,8 @@ def page(results: list[Result], figures: Path) -> str:
     lines = [
         "# Results: energies, forces and Hessians",
         "",
-        "Made by `python experiments/seed-table/tables.py` from the runs in `experiments/seed-table/results/`; what was "
-        "run, and how to run it again, is in [experiments/seed-table](../experiments/seed-table/README.md). Data: "
+        "Made by `python experiments/seed-table/tables.py` from the runs in `experiments/seed-table/results/`; what "
+        "was run, and how to run it again, is in [experiments/seed-table](../experiments/seed-table/README.md). Data: "
         "[reactions-xtb](../datasets/reactions-xtb/README.md), GFN2-xTB, whole reactions held out, no species of a "
         "test reaction in training. Energies after the composition shift of [metrics](metrics.md). All arms get "
         f"{run['updates']} updates of batches of {run['batch']} geometries, the same model, and settings that were "
