@@ -88,3 +88,16 @@ def test_a_damaged_matrix_is_inconsistent():
 
 def test_one_atom_says_nothing():
     assert diagnose(np.zeros((3, 3)), np.zeros((1, 3)), np.zeros((1, 3))).verdict == "undetermined"
+
+
+def test_noise_of_the_matrix_itself_is_no_fault_of_unit_and_hides_none():
+    """Of 60 molecules with small forces, a few have a clean but wrong scale by noise alone; a real factor stays one."""
+    verdicts, with_fault = [], []
+    for seed in range(60):
+        positions, forces, hessian = spring_network(6, seed, stretched=0.02)
+        noise = np.random.default_rng(seed).normal(scale=0.1, size=hessian.shape)
+        noisy = hessian + (noise + noise.T) / 2
+        verdicts.append(diagnose(noisy, positions, forces).verdict)
+        with_fault.append(diagnose(noisy / HARTREE_PER_BOHR2, positions, forces).verdict)
+    assert set(verdicts) == {"ok", "undetermined"}
+    assert set(with_fault) == {"unit"}
