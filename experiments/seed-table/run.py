@@ -23,6 +23,7 @@ from stores import make_stores
 from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 ALLEGRO = {
     "_target_": "nequip_hessian.model.AllegroModel",

@@ -1,0 +1,102 @@
+"""Package the best model of the experiment: `python experiments/seed-table/package.py --work WORK`.
+
+That is E-F-H on the whole mixed training set, first seed: not chosen by its test errors. Writes models/reactions-xtb.nequip.zip and models/README.md, its card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from run import ROOT
+from tables import ERRORS, HERE, PARTS, REACTIONS, STATIONARY, Result, figure_of, read_results, select, shown
+
+NAME = "reactions-xtb.nequip.zip"
+
+
+def best(results: list[Result]) -> Result:
+    """The run to package; raises ValueError where there is none."""
+    runs = select(results, arm="E-F-H", data="mixed", fraction=1, model="nequip", seed=1)
+    if not runs:
+        raise ValueError("no result of the E-F-H run on the whole mixed training set; run.py makes it")
+    return runs[0]
+
+
+def card(result: Result, size: int) -> str:
+    """The model card, in Markdown."""
+    run, name = result["run"], result["file"].removesuffix(".json")
+    lines = [
+        "# A model to start with",
+        "",
+        f"`{NAME}` ({size / 1e6:.1f} MB): NequIP, trained on energies, forces and Hessians of "
+        "[reactions-xtb](../datasets/reactions-xtb/README.md) (GFN2-xTB; H, C, N, O; gas phase, neutral, closed shell). "
+        f"It is the run `{name}` of [the experiment](../experiments/seed-table/README.md), and all figures below are "
+        f"from its result file. Training: {result['training']['cpu_seconds'] / 3600:.1f} CPU hours on one core "
+        f"({result['processor']}, {result['date']}), {run['updates']} updates.",
+        "",
+        "```bash",
+        f"nequip-hessian vibrations models/{NAME} molecule.xyz --optimise",
+        "```",
+        "",
+        "| held-out reactions | " + " | ".join(PARTS.values()) + " |",
+        "|---|" + "---:|" * len(PARTS),
+    ]
+    for metric, (title, unit, scale) in ERRORS.items():
+        cells = [shown([v] if (v := figure_of(result, part, metric)) is not None else [], scale) for part in PARTS]
+        lines.append(f"| {title}, {unit} | " + " | ".join(cells) + " |")
+    lines += ["", "| at stationary points and on reactions | |", "|---|---:|"]
+    for where, metrics in (("stationary", STATIONARY), ("reactions", REACTIONS)):
+        for metric, (title, unit, scale) in metrics.items():
+            value = figure_of(result, where, metric)
+            lines.append(f"| {title}{', ' + unit if unit else ''} | {shown([] if value is None else [value], scale)} |")
+    return "\n".join([*lines, "", *ADVICE, ""])
+
+
+ADVICE = [
+    "## What it is for",
+    "",
+    "Trying out this package: frequencies, transition-state searches and reaction paths of small organic molecules "
+    "with an exact Hessian, and a start for fine-tuning on labels of a better level of theory.",
+    "",
+    "## What it is not for",
+    "",
+    "- Numbers to publish: it imitates GFN2-xTB, and the table says how closely.",
+    "- Other elements (refused), ions, radicals, excited states; molecules with more than seven heavy atoms, "
+    "condensed phases, and intermolecular forces beyond 5 Å: untested, expect it to be wrong without a warning.",
+    "- Energies of different compositions against each other: only differences at one composition were tested.",
+]
+
+
+def main() -> int:
+    """Package."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="the folder that run.py worked in")
+    parser.add_argument(
+        "--results", type=Path, default=HERE / "results", help="folder of results (default: beside this)"
+    )
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "models", help="folder to write (default: models)")
+    args = parser.parse_args()
+    try:
+        result = best(read_results(args.results))
+    except ValueError as exc:
+        print(f"package.py: error: {exc}", file=sys.stderr)
+        return 1
+    checkpoint = args.work / result["file"].removesuffix(".json") / "last.ckpt"
+    if not checkpoint.is_file():
+        print(f"package.py: error: {checkpoint}: no such file; run.py --only makes it", file=sys.stderr)
+        return 1
+    args.output.mkdir(parents=True, exist_ok=True)
+    target = args.output / NAME
+    target.unlink(missing_ok=True)
+    command = [str(Path(sysconfig.get_path("scripts")) / "nequip-package"), "build", str(checkpoint), str(target)]
+    if subprocess.run(command, check=False).returncode:
+        return 1
+    (args.output / "README.md").write_text(card(result, target.stat().st_size))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
