@@ -13,7 +13,7 @@ from ase.data import atomic_masses_legacy
 
 from nequip_hessian.errors import FormatError
 from nequip_hessian.formats._atoms import average_masses, isotopic_masses
-from nequip_hessian.formats._source import ATOMIC_UNITS, Source, atomic_conversions, provenance, read_source, stem
+from nequip_hessian.formats._source import ATOMIC_UNITS, Source, atomic_conversions, provenance, read_output, stem
 from nequip_hessian.record import UNKNOWN_LEVEL, LabelledGeometry, LevelOfTheory
 
 FloatArray = npt.NDArray[np.float64]
@@ -109,10 +109,15 @@ def recognised_masses(printed: FloatArray, atoms: npt.NDArray[np.int_], decimals
         (N,), u: most abundant isotope, standard atomic weight of today or of 1999, where one rounds (or was
         cut) to what is printed; else as printed.
     """
-    result = np.array(printed, dtype=np.float64)
+    unit = 10.0**-decimals
+    exact = np.asarray(printed, dtype=np.float64)
     legacy = np.asarray(atomic_masses_legacy[np.asarray(atoms, dtype=int)], dtype=np.float64)
-    for table in (legacy, average_masses(atoms), isotopic_masses(atoms)):
-        result = np.where(np.abs(table - printed) < 1.01 * 10.0**-decimals, table, result)
+    tables = (legacy, average_masses(atoms), isotopic_masses(atoms))
+    result = np.array(exact)
+    for table in tables:  # cut off, not rounded
+        result = np.where((table >= exact) & (table < exact + 0.999 * unit), table, result)
+    for table in tables:  # rounded, which is the likelier
+        result = np.where(np.abs(table - exact) < 0.5001 * unit, table, result)
     return result
 
 
@@ -144,7 +149,7 @@ def sources_beside(path: Path, suffixes: Sequence[str]) -> list[Source]:
     sources = []
     for other in files_beside(path, suffixes):
         try:
-            sources.append(read_source(other))
+            sources.append(read_output(other))
         except FormatError:
             continue
     return sources

@@ -9,7 +9,7 @@ import hashlib
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -112,6 +112,21 @@ def read_source(path: str | Path) -> Source:
         text = data.decode("latin-1")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return Source(path, text, len(raw), hashlib.sha256(raw).hexdigest())
+
+
+def read_output(path: str | Path) -> Source:
+    """Read the output of a program, without its last line where that has no end: the numbers in it may be cut.
+
+    Raises:
+        FormatError: as `read_source`, or there is no line end in the whole file.
+    """
+    source = read_source(path)
+    if source.text.endswith("\n"):
+        return source
+    end = source.text.rfind("\n") + 1
+    if not end:
+        raise source.error("a single line without an end is no output of a program; is the file cut?")
+    return replace(source, text=source.text[:end])
 
 
 def require_line_end(source: Source) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, record_of
-from nequip_hessian.formats._source import Source, guarded, numbers, read_source
+from nequip_hessian.formats._source import Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "aces3-out"
@@ -49,7 +49,7 @@ def read_aces3_out(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: there is none in the file.
         FormatError: cut or damaged.
     """
-    source = read_source(path)
+    source = read_output(path)
     titles = list(_TITLE.finditer(source.text))
     if not titles:
         raise source.error(

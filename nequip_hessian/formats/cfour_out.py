@@ -21,7 +21,7 @@ from nequip_hessian.formats._abacus import LAYOUT, atoms_of_rows
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, recognised_masses, record_of
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, read_source
+from nequip_hessian.formats._source import Source, guarded, numbers, read_output, read_source
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.units import BOHR
 
@@ -56,7 +56,7 @@ def read_cfour_out(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: there is none in the file.
         FormatError: cut or damaged, or printed in symmetry coordinates.
     """
-    source = read_source(path)
+    source = read_output(path)
     titles = list(_TITLE.finditer(source.text))
     if not titles:
         raise source.error("no Hessian in this file: CFOUR prints it in jobs with VIB=EXACT only", kind=NoHessianError)

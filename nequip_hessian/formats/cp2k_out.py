@@ -22,7 +22,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import recognised_masses
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import Layout, columns_numbered, read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, provenance, read_source, stem
+from nequip_hessian.formats._source import Source, guarded, numbers, provenance, read_output, stem
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.units import HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR2
 
@@ -63,7 +63,7 @@ def read_cp2k_out(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: there is none in the file.
         FormatError: cut, damaged or trimmed.
     """
-    source = read_source(path)
+    source = read_output(path)
     titles = list(_TITLE.finditer(source.text))
     if not titles:
         raise _no_hessian(source)

@@ -21,7 +21,7 @@ from nequip_hessian.formats._abacus import LAYOUT
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, recognised_masses, record_of
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, read_source
+from nequip_hessian.formats._source import Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "dalton-out"
@@ -51,7 +51,7 @@ def read_dalton_out(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: there is none in the file.
         FormatError: cut, damaged, or printed in symmetry coordinates.
     """
-    source = read_source(path)
+    source = read_output(path)
     titles = list(_TITLE.finditer(source.text))
     if not titles:
         raise _no_hessian(source)

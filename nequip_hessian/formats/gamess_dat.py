@@ -22,7 +22,7 @@ import numpy.typing as npt
 from nequip_hessian.errors import FormatError, NoHessianError
 from nequip_hessian.formats import gamess_out
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, record_of, sources_beside
-from nequip_hessian.formats._source import Source, guarded, numbers, read_source
+from nequip_hessian.formats._source import Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.units import BOHR
 
@@ -55,7 +55,7 @@ def read_gamess_dat(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: there is no such group.
         FormatError: cut or damaged, or there is no geometry that belongs to the Hessian.
     """
-    source = read_source(path)
+    source = read_output(path)
     groups = [group for group in _GROUP.finditer(source.text) if not _approximate(source.text, group)]
     if not groups:
         raise source.error(

@@ -21,7 +21,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import Parsed, record_of
 from nequip_hessian.formats._atoms import unrounded_masses
 from nequip_hessian.formats._blocks import Layout, read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, read_source
+from nequip_hessian.formats._source import Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.units import BOHR
 
@@ -72,7 +72,7 @@ def read_gamess_out(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: there is none in the file.
         FormatError: the job failed, or the file is cut or damaged.
     """
-    source = read_source(path)
+    source = read_output(path)
     parsed = parse(source)
     if parsed is None:
         raise _no_hessian(source)

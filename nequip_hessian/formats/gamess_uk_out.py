@@ -18,7 +18,7 @@ import numpy.typing as npt
 from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, recognised_masses, record_of
 from nequip_hessian.formats._blocks import Layout, read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, read_source
+from nequip_hessian.formats._source import Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "gamess-uk-out"
@@ -62,7 +62,7 @@ def read_gamess_uk_out(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: there is none in the file.
         FormatError: cut or damaged.
     """
-    source = read_source(path)
+    source = read_output(path)
     titles = list(_TITLE.finditer(source.text))
     if not titles:
         raise source.error(

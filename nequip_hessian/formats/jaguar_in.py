@@ -21,7 +21,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, record_of, sources_beside
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import Layout, numbered, read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, read_source
+from nequip_hessian.formats._source import Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "jaguar-in"
@@ -56,7 +56,7 @@ def read_jaguar_in(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: there is no `&hess` section, or that of an optimisation.
         FormatError: cut or damaged.
     """
-    source = read_source(path)
+    source = read_output(path)
     sections = {match.group(1).lower(): match for match in re.finditer(r"^&(\w+)", source.text, re.M)}
     if "hess" not in sections:
         raise source.error("no Hessian in this file: there is no &hess section", kind=NoHessianError)

@@ -5,8 +5,8 @@ blocks of six columns with six decimals, in the frame of `ORIENTATION OF MOLECUL
 FORCE CALCULATION` (four decimals; the input geometry, which has eight, is taken
 where it is in that frame). The matrix of atoms against atoms that MOPAC prints
 without DFORCE is no Hessian. Frequencies are read of stationary points only: elsewhere
-MOPAC does not take the rotations out that the mass-weighted Hessian has. Versions up to 7.0 print twice the value, and are
-refused.
+MOPAC does not take the rotations out that the mass-weighted Hessian has. Versions up
+to 7.0 print twice the value, and are refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import AVERAGE
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import Layout, columns_numbered, numbered, read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, provenance, read_source, stem
+from nequip_hessian.formats._source import Source, guarded, numbers, provenance, read_output, stem
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.units import KCAL_PER_MOL, MDYN_PER_ANGSTROM
 
@@ -62,7 +62,7 @@ def read_mopac_out(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: the matrix of Cartesian second derivatives was not printed.
         FormatError: cut or damaged.
     """
-    source = read_source(path)
+    source = read_output(path)
     titles = list(_TITLE.finditer(source.text))
     if not titles:
         raise source.error(

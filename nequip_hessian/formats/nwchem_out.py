@@ -24,7 +24,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import Parsed, record_of
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import Layout, columns_numbered, numbered, read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, read_source
+from nequip_hessian.formats._source import Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.units import BOHR
 
@@ -81,7 +81,7 @@ def read_nwchem_out(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: there is none in the file.
         FormatError: the job failed, or the file is cut or damaged.
     """
-    source = read_source(path)
+    source = read_output(path)
     job, matrix, line = job_of(source), weighted(source), source.line_of(source.text.rfind(_TITLE))
     if matrix is None:
         raise _no_hessian(source)
@@ -221,7 +221,7 @@ def _frequencies(text: str) -> tuple[FloatArray | None, bool]:
 def _level(text: str, theory: str | None) -> LevelOfTheory:
     functional = re.findall(r"XC Information *\n *-+ *\n *(\S.*?) +Method XC", text)
     asked = re.findall(r"^ *xc +((?!Gaussian|Information)\S.*?) *$", text, re.M | re.I)
-    basis = re.findall(r"^ +\* +library +\"?([^\"\n]+?)\"? *$", text, re.M | re.I)
+    basis = re.findall(r"^ *\* +library +\"?([^\"\n]+?)\"? *$", text, re.M | re.I)
     version = re.search(r"\(NWChem\) (?:Version )?(\d\S*)", text) or re.search(r"nwchem branch += +(\S+)", text)
     names = {"scf": "HF", "mp2": "MP2", "dft": (asked or functional or ["DFT"])[-1]}
     numerical = "NWChem Finite-difference Hessian" in text

@@ -18,7 +18,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, record_of
 from nequip_hessian.formats._blocks import Layout, columns_numbered, numbered, read_blocks
 from nequip_hessian.formats._psi4 import failed, first_frequencies, is_psi4, level, parts
-from nequip_hessian.formats._source import Source, guarded, read_source
+from nequip_hessian.formats._source import Source, guarded, read_output
 from nequip_hessian.record import LabelledGeometry
 
 NAME = "psi4-out"
@@ -47,7 +47,7 @@ def read_psi4_out(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: the job printed none.
         FormatError: the job failed, or the file is cut or damaged.
     """
-    source = read_source(path)
+    source = read_output(path)
     found = list(_HESSIAN.finditer(source.text))
     if not found:
         raise _no_hessian(source)

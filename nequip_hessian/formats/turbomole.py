@@ -21,7 +21,7 @@ import numpy.typing as npt
 from nequip_hessian.errors import FormatError, NoHessianError
 from nequip_hessian.formats._assemble import AVERAGE, Parsed, record_of
 from nequip_hessian.formats._atoms import atomic_number
-from nequip_hessian.formats._source import Source, guarded, numbers, read_source
+from nequip_hessian.formats._source import Source, guarded, numbers, read_output, read_source
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "turbomole"
@@ -96,7 +96,7 @@ def read_turbomole(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: neither the file nor what it names has a Hessian.
         FormatError: cut or damaged, or there is no `$coord`.
     """
-    source = read_source(path)
+    source = read_output(path)
     folder = _Folder(source)
     groups = [folder.group(name, name if source.path.name == "control" else None) for name in _GROUPS]
     hessian = next((found for found in groups if found and _NUMBER.search(found[1])), None)

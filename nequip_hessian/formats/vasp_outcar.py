@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._atoms import atomic_number
-from nequip_hessian.formats._source import Source, guarded, numbers, provenance, read_source
+from nequip_hessian.formats._source import Source, guarded, numbers, provenance, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "vasp-outcar"
@@ -52,7 +52,7 @@ def read_vasp_outcar(path: str | Path) -> Iterator[LabelledGeometry]:
         NoHessianError: there are none in the file.
         FormatError: cut or damaged, or ions that are free in some directions only.
     """
-    source = read_source(path)
+    source = read_output(path)
     titles = list(_TITLE.finditer(source.text))
     if not titles:
         raise _no_hessian(source)
