@@ -1,0 +1,165 @@
+"""What a command may name as its MODEL: a NequIP file, `tblite`, or any ASE calculator.
+
+Whatever it is, an ASE calculator with `get_hessian(atoms, indices=None)` comes back, so that everything in
+`analysis` treats it alike. A calculator that has no Hessian of its own gets one by central differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from nequip_hessian.curvature import SECOND_ORDER, as_square, difference_hessian, displaced, symmetrise
+from nequip_hessian.errors import ConfigError
+
+Array = npt.NDArray[np.float64]
+
+DISPLACEMENT: Final = 0.005
+"""Step of the central differences, angstrom."""
+
+DEBYE: Final = 0.20819433  # e angstrom, as ase.units.Debye
+_TBLITE_ACCURACY: Final = 0.01  # keeps the noise of the forces near 1e-6 eV/angstrom
+
+
+class ForeignPotential(Calculator):
+    """Any ASE calculator with a Hessian added.
+
+    The Hessian is the calculator's own where it has `get_hessian(atoms)`, else central differences of its
+    forces. `charge` and `multiplicity` in `atoms.info` become initial charges and magnetic moments, which is
+    where most molecular calculators look, and stay in `info`, where the others do.
+
+    Args:
+        inner: the calculator
+        title: for messages and reports
+        displacement: step of the differences, angstrom
+    """
+
+    implemented_properties = ["energy", "forces", "dipole"]  # noqa: RUF012 (ASE's convention)
+
+    def __init__(self, inner: Any, title: str, displacement: float = DISPLACEMENT) -> None:
+        super().__init__()
+        self.inner, self.title, self.displacement = inner, title, displacement
+
+    @property
+    def has_dipole(self) -> bool:
+        """Whether the calculator gives dipole moments."""
+        return "dipole" in getattr(self.inner, "implemented_properties", ())
+
+    def _probe(self, atoms: Atoms) -> Atoms:
+        probe = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=dict(atoms.info))
+        first = np.eye(1, len(atoms))[0]
+        if atoms.info.get("charge"):
+            probe.set_initial_charges(float(atoms.info["charge"]) * first)
+        if atoms.info.get("multiplicity"):
+            probe.set_initial_magnetic_moments((float(atoms.info["multiplicity"]) - 1) * first)
+        probe.calc = self.inner
+        return probe
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """ASE's entry point."""
+        super().calculate(atoms, properties, system_changes)
+        probe = self._probe(self.atoms)
+        self.results = {"energy": float(probe.get_potential_energy()), "forces": np.array(probe.get_forces())}
+        if "dipole" in properties:
+            self.results["dipole"] = np.array(probe.get_dipole_moment())
+
+    def get_hessian(self, atoms: Atoms | None = None, indices: Sequence[int] | None = None) -> Array:
+        """Return the Hessian (3n, 3n) of n = len(indices), default all, atoms, eV/angstrom^2, symmetric."""
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None:
+            raise ConfigError("get_hessian: give a geometry")
+        chosen = np.arange(len(atoms)) if indices is None else np.asarray(indices, dtype=int)
+        if hasattr(self.inner, "get_hessian"):
+            full = as_square(np.asarray(self.inner.get_hessian(self._probe(atoms)), dtype=np.float64), len(atoms))
+            rows = (3 * chosen[:, None] + np.arange(3)).ravel()
+            return np.asarray(symmetrise(full)[0][np.ix_(rows, rows)])
+        probe, forces = self._probe(atoms), []
+        for positions in displaced(atoms.positions, self.displacement, SECOND_ORDER, chosen):
+            probe.positions = positions
+            forces.append(np.array(probe.get_forces())[chosen])
+        return np.asarray(symmetrise(difference_hessian(forces, self.displacement, SECOND_ORDER))[0])
+
+
+def load_potential(name: str, *, device: str = "cpu", options: Mapping[str, Any] | None = None) -> Any:
+    """Make the calculator that a command line names.
+
+    Args:
+        name: a NequIP file (`.ckpt`, `.nequip.zip`, `.nequip.pt2`); `tblite` or `tblite:GFN1-xTB`; `ase:NAME`,
+            where NAME is `package.module:Name` or a name ASE knows, e.g. `ase:emt`
+        device: `cpu` or `cuda`, for NequIP files
+        options: keyword arguments of an ASE calculator or of tblite's
+
+    Returns:
+        An ASE calculator with `get_hessian`.
+
+    Raises:
+        ConfigError: no such file, a damaged one, or options for a NequIP file
+        EngineError: no such calculator, or one that cannot be made
+        MissingExtraError: tblite is not installed
+    """
+    given = dict(options or {})
+    if name == "tblite" or name.startswith("tblite:"):
+        return _tblite(name.partition(":")[2] or "GFN2-xTB", given)
+    if name.startswith("ase:"):
+        return _foreign(name.removeprefix("ase:"), given)
+    if given:
+        raise ConfigError(f"model {name}: options are for ase:... and tblite, not for a NequIP file")
+    from nequip_hessian.calculator import HessianCalculator
+
+    return HessianCalculator.from_file(name, device=device)
+
+
+def _tblite(method: str, options: dict[str, Any]) -> ForeignPotential:
+    from nequip_hessian.label.tblite import TbliteEngine
+
+    TbliteEngine(method=method)  # says what is wrong with the name, or that tblite is not installed
+    from importlib.metadata import version
+
+    from tblite.ase import TBLite
+
+    settings = {"accuracy": _TBLITE_ACCURACY, "verbosity": 0, **options}
+    return ForeignPotential(TBLite(method=method, **settings), f"{method} (tblite {version('tblite')})")
+
+
+def _foreign(path: str, options: dict[str, Any]) -> ForeignPotential:
+    from nequip_hessian.errors import EngineError
+    from nequip_hessian.label.ase import find_calculator
+
+    maker = find_calculator(path)
+    try:
+        inner = maker(**options)
+    except Exception as exc:  # any exception may come out of any calculator
+        raise EngineError(f"calculator {path!r} cannot be made: {type(exc).__name__}: {exc}") from exc
+    return ForeignPotential(inner, path)
+
+
+def dipole_derivatives(calculator: Any, atoms: Atoms, displacement: float = DISPLACEMENT) -> Array | None:
+    """Derivatives of the dipole moment by central differences, where the calculator gives dipole moments.
+
+    Args:
+        calculator: ASE calculator whose dipole moment is in e angstrom, as ASE has it
+        atoms: geometry, angstrom
+        displacement: angstrom
+
+    Returns:
+        (3N, 3), e: row 3*atom + xyz is the displacement, column the dipole component; None without dipoles.
+    """
+    if not getattr(calculator, "has_dipole", "dipole" in getattr(calculator, "implemented_properties", ())):
+        return None
+    probe, dipoles = atoms.copy(), []
+    probe.calc = calculator
+    for positions in displaced(atoms.positions, displacement, SECOND_ORDER):
+        probe.positions = positions
+        dipoles.append(np.array(probe.get_dipole_moment(), dtype=np.float64))
+    pairs = np.array(dipoles).reshape(3 * len(atoms), 2, 3)
+    return np.asarray((pairs[:, 0] - pairs[:, 1]) / (2 * displacement))
