@@ -3,9 +3,9 @@
 `return_result` of driver `hessian` (or `properties.return_hessian`) is the
 Cartesian Hessian, flat or square, in Eh/a0^2, in the frame of `molecule.geometry`
 (a0). A file holds one result, a list of results, or an object with the result
-under `result` or `output`. The schema has no place for a role in a reaction:
-`extras.nequip_hessian` may hold `kind`, `role`, `group`, `path_coordinate`,
-`label` and `frequencies` (cm^-1, imaginary negative).
+under `result` or `output`, or records of a QCArchive server (see `_qcarchive`). The
+schema has no place for a role in a reaction: `extras.nequip_hessian` may hold `kind`,
+`role`, `group`, `path_coordinate`, `label` and `frequencies` (cm^-1, imaginary negative).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from nequip_hessian.errors import FormatError, NoHessianError
+from nequip_hessian.errors import FormatError, HessianDataError, NoHessianError
 from nequip_hessian.formats._atoms import atomic_number, isotopic_masses
+from nequip_hessian.formats._qcarchive import results_of
 from nequip_hessian.formats._sink import atomic_hessian, new_file, require_molecule, symbols_of
 from nequip_hessian.formats._source import (
     ATOMIC_UNITS,
@@ -43,7 +44,8 @@ def sniff(text: str) -> bool:
     if text.lstrip()[:1] not in ("{", "["):
         return False
     failed = '"success"' in text and '"error_message"' in text
-    return '"return_result"' in text or failed or ('"schema_name"' in text and '"qcschema' in text)
+    record = '"molecule_id"' in text or '"record_type"' in text or '"procedure"' in text
+    return '"return_result"' in text or failed or record or ('"schema_name"' in text and '"qcschema' in text)
 
 
 @guarded("QCSchema")
@@ -57,18 +59,37 @@ def read_qcschema(path: str | Path) -> Iterator[LabelledGeometry]:
         One record a result; a result of driver `gradient` or `energy` gives one without a Hessian.
 
     Raises:
-        FormatError: no JSON, no QCSchema result, a failed calculation, or arrays that do not fit.
+        FormatError: no JSON, no QCSchema result, a failed calculation, or arrays that do not fit; of several
+            results the sound ones come first.
     """
     source = read_source(path)
     try:
         content = json.loads(source.text)
     except json.JSONDecodeError as exc:
         raise source.error(f"no valid JSON ({exc.msg}); the file is cut or damaged", exc.lineno) from None
-    results = content if isinstance(content, list) else [content]
+    try:
+        results = results_of(content)
+    except FormatError as exc:
+        raise source.error(str(exc)) from exc
     if not results:
         raise source.error("an empty list; expected QCSchema results")
+    refused: list[HessianDataError] = []
     for index, result in enumerate(results):
-        yield _record(source, _unwrap(source, result), index if len(results) > 1 else None)
+        try:
+            record = _record(source, _unwrap(source, result), index if len(results) > 1 else None)
+        except HessianDataError as exc:
+            refused.append(exc)
+            continue
+        yield record
+    if refused:  # at the end, so that one failed calculation does not hide those behind it
+        raise (
+            refused[0]
+            if len(results) == 1
+            else type(refused[0])(
+                f"{source.path}: {len(refused)} of {len(results)} results are refused, the first one: "
+                + str(refused[0]).removeprefix(f"{source.path}: ")
+            )
+        )
 
 
 def _unwrap(source: Source, result: Any) -> dict[str, Any]:
@@ -113,7 +134,7 @@ def _record(source: Source, result: dict[str, Any], index: int | None) -> Labell
         raise source.error("molecule: expected a geometry, found none")
     properties = result.get("properties") or {}
     driver = str(result.get("driver") or _specification(result).get("driver") or "").lower()
-    hessian, gradient, energy = _labels(source, result, properties, driver, n)
+    hessian, gradient, energy = _labels(source, result, properties, driver, n, index)
     masses = _array(source, molecule.get("masses"), n, "molecule.masses")
     extras = _extras(source, result)
     frequencies = extras.pop("frequencies", None)
@@ -142,7 +163,7 @@ def _record(source: Source, result: dict[str, Any], index: int | None) -> Labell
 
 
 def _labels(
-    source: Source, result: dict[str, Any], properties: dict[str, Any], driver: str, n: int
+    source: Source, result: dict[str, Any], properties: dict[str, Any], driver: str, n: int, index: int | None
 ) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None, float | None]:
     variables = (result.get("extras") or {}).get("qcvars") or {}
     value = result["return_result"]
@@ -151,7 +172,7 @@ def _labels(
     if gradient is None:  # a result of scf_total_gradient alone would miss correlation: not taken
         gradient = variables.get("CURRENT GRADIENT")
     energy = value if driver == "energy" else properties.get("return_energy", variables.get("CURRENT ENERGY"))
-    if hessian is None and gradient is None:
+    if hessian is None and gradient is None and (index is None or energy is None):
         raise source.error(
             f"no Hessian in this file: driver is {driver or 'not given'!r}, expected 'hessian'", kind=NoHessianError
         )
