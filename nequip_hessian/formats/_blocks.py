@@ -85,11 +85,25 @@ def read_blocks(source: Source, start: int, order: int, what: str, layout: Layou
             count = min(width, row - column + 1) if layout.shape == "triangle" else width
             matrix[row, column : column + count] = numbers(values, source, at + 1, count, f"{what}, row {row + 1}")
             at += 1
+        _no_more_rows(source, at, column, order, what, layout)
     holes = np.isnan(matrix)
     matrix[holes] = matrix.T[holes]
     if np.any(np.isnan(matrix)):
         raise source.error(f"{what}: NaN in the matrix; the job or the file is damaged", start + 1)
     return matrix, at
+
+
+def _no_more_rows(source: Source, at: int, column: int, order: int, what: str, layout: Layout) -> None:
+    """Refuse a block with more rows than there are atoms for: an atom was lost from the geometry."""
+    while at < len(source.lines) and not source.lines[at].strip():
+        at += 1
+    text, values = _split(source.lines[at] if at < len(source.lines) else "", layout)
+    if values and layout.label(order, column, text):
+        raise source.error(
+            f"{what}: expected {order} rows for {order // 3} atoms, found more; the file is damaged, or an atom is "
+            "missing from its geometry",
+            at + 1,
+        )
 
 
 def _missing_row(source: Source, what: str, row: int, order: int, at: int) -> FormatError:

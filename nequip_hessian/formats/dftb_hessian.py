@@ -117,6 +117,10 @@ def _geometry(source: Source, n: int) -> tuple[Source, npt.NDArray[np.int_], Flo
         named = Path(found.group(1)).name if found else ""
     if named in fitting:
         return fitting[named]
+    if named and (folder / named).exists():
+        raise source.error(
+            f"modes_in.hsd names the geometry {named}, which is no whole .gen file of {n} atoms; fetch it again"
+        )
     if len(fitting) == 1:
         return next(iter(fitting.values()))
     listed = f"several ({', '.join(fitting)}); modes_in.hsd does not say which" if fitting else "none"

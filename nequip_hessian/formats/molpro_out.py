@@ -103,7 +103,7 @@ def _layout(atoms: npt.NDArray[np.int_]) -> Layout:
         found = re.fullmatch(r"([A-Za-z]+?)([XYZ])(\d+)", text)
         if found is None or found.group(2) != "XYZ"[index % 3] or found.group(3) != str(index // 3 + 1):
             return False
-        return atomic_number(found.group(1)) == atoms[index // 3]
+        return index >= 3 * len(atoms) or atomic_number(found.group(1)) == atoms[index // 3]
 
     def row(index: int, column: int, text: str) -> bool:
         return named(index, text)
