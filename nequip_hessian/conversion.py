@@ -31,7 +31,8 @@ from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import StoreWriter
 from nequip_hessian.store.build import PROFILES
 
-_COMMON_ENDINGS: Final = (".log", ".out", ".json", ".xyz", ".gz", ".xz", ".bz2")
+_COMMON_ENDINGS: Final = (".log", ".out", ".json", ".xyz", ".dat", ".xml", ".in", ".gz", ".xz", ".bz2")
+_OF_NO_FORMAT: Final = ("recognises its content", "bare numbers without a geometry")
 _MEANING: Final = ("format", "dtype", "project", "group", "without_hessian")
 """Options that change what is in the store, not how it lies on disk."""
 
@@ -208,7 +209,8 @@ class Run:
     def _refuse(self, item: Input, error: HessianDataError, name: str | None, more: str = "") -> None:
         reason = _reason(error, item.path) + more
         # A folder holds many files that no one meant: a .log or .json of something else is passed over.
-        other = item.searched and item.path.suffix.lower() in _COMMON_ENDINGS and "recognises its content" in reason
+        common = item.searched and item.path.suffix.lower() in _COMMON_ENDINGS
+        other = common and any(words in reason for words in _OF_NO_FORMAT)
         status = "ignored" if other else "refused"
         self.entries.append(Entry(str(item.path), status, format=name, reason=reason))
 

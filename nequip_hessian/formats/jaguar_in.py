@@ -25,7 +25,7 @@ from nequip_hessian.formats._source import Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "jaguar-in"
-PATTERNS = ("*.in", "*.jin")
+PATTERNS = ("*.[0-9][0-9].in", "*.jin")
 
 FloatArray = npt.NDArray[np.float64]
 
