@@ -80,6 +80,7 @@ def _geometry(source: Source, count: int) -> tuple[Source, npt.NDArray[np.uint8]
             f"the file holds no geometry: expected coords.xyz of {count} atoms beside it, found "
             f"{len(fitting) or 'no'} such .xyz"
         )
+    require_line_end(fitting[0])
     rows = [line.split() for line in fitting[0].lines[2 : 2 + count]]
     if len(rows) != count or any(len(row) < 4 for row in rows):
         raise fitting[0].error(f"expected {count} atoms, the file is cut")
