@@ -72,7 +72,7 @@ def product_residuals(preds: Data, target: Data, *, mass_weighted: bool = False)
         return torch.zeros_like(label) + 0 * preds[AtomicDataDict.FORCE_KEY].sum(), mask
     if (HESSIAN_ROW_WEIGHT_KEY in target) != mass_weighted:
         raise ConfigError(
-            "this loss or metric is mass-weighted, the probes are not: set mass_weighted: true for them in the data section"
+            "this loss or metric is mass-weighted, the probes are not: set mass_weighted: true in the data section"
             if mass_weighted
             else "the probes are mass-weighted, this loss or metric is not: use EnergyForceMassWeightedHessianLoss and "
             "mass_weighted_hessian_rmse, or leave mass_weighted out of `hessian:` (or val_hessian)"

@@ -3,9 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from nequip_hessian.data.probes import draw, geometry_rng
+from nequip_hessian.data.probes import choose, draw, geometry_rng
 from nequip_hessian.data.settings import ProbeSettings
-from nequip_hessian.errors import ConfigError
 
 
 def difference(n, seed=0):
@@ -68,17 +67,9 @@ def test_fixed_probes_depend_on_geometry_and_seed_only():
         assert not np.array_equal(first, other.normal(size=4))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"mode": "rows"}, "full, columns, random"),
-        ({"mode": "full", "k": 3}, "leave k out"),
-        ({"mode": "random", "k": 0}, "1 or more"),
-        ({"mode": "columns", "k": 1.5}, "whole number"),
-        ({"mode": "random", "distribution": "gauss"}, "rademacher, sphere"),
-        ({"mode": "columns", "distribution": "sphere"}, "no meaning"),
-    ],
-)
-def test_options_that_cannot_be_honoured_are_errors(arguments, message):
-    with pytest.raises(ConfigError, match=message):
-        ProbeSettings(**arguments)
+@pytest.mark.parametrize(("n", "fraction"), [(8, 0.25), (5, 0.3), (1, 0.4), (3, 1.0)])
+def test_each_geometry_is_chosen_with_the_probability_asked_for(n, fraction):
+    rng = np.random.default_rng(0)
+    chosen = np.array([choose(n, fraction, rng) for _ in range(4000)])
+    np.testing.assert_allclose(chosen.mean(axis=0), fraction, atol=4 * np.sqrt(0.25 / 4000))
+    assert set(chosen.sum(axis=1)) <= {int(np.floor(n * fraction)), int(np.floor(n * fraction)) + 1}

@@ -1,0 +1,183 @@
+"""Every way to supervise Hessians against the gradient of the full matrix: error and CPU time, from one run.
+
+    python benchmarks/estimators.py out/demo.zarr [--geometries 8] [--draws 16] [--steps 30]
+
+A small NequIP model is trained for a few steps on energies, forces and products; then, at those weights and
+for one batch of labelled geometries, the gradient of the Hessian term with respect to all parameters is taken in
+each way, many times with fresh probes. Columns:
+
+    bias    |mean gradient - full-matrix gradient| / |full-matrix gradient|, and its standard error by chance
+    noise   root mean square of |gradient - full-matrix gradient| / |full-matrix gradient| of a single step
+    time    CPU time of a step (energies, forces and Hessian term, forward and backward) over that of an
+            energy-force step of the same model on the same batch
+
+For `taylor` the gradient is that of the force error on displaced geometries less that on the geometries
+themselves, over (displacement^2 n): what the method has to say about L_H.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import platform
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+import torch
+from nequip.data import AtomicDataDict
+from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
+from nequip.train import EnergyForceLoss
+from nequip.utils.global_state import set_global_state
+
+from nequip_hessian.data import HessianDataset
+from nequip_hessian.model import NequIPGNNModel
+from nequip_hessian.train import EnergyForceHessianLoss, HessianMeanSquaredError
+
+SYMBOLS = ["H", "C", "N", "O"]
+R_MAX = 5.0
+WAYS: tuple[dict[str, Any], ...] = (
+    {"mode": "full"},
+    {"mode": "random", "k": 1},
+    {"mode": "random", "k": 2},
+    {"mode": "random", "k": 4},
+    {"mode": "random", "k": 1, "distribution": "sphere"},
+    {"mode": "columns", "k": 1},
+    {"mode": "columns", "k": 4},
+    {"mode": "random", "k": 1, "probe_fraction": 0.5},
+    {"mode": "random", "k": 1, "probe_fraction": 0.25},
+    {"mode": "random", "k": 1, "method": "finite_difference", "step": 0.01},
+    {"mode": "random", "k": 1, "method": "forward_difference", "step": 0.01},
+    {"mode": "random", "k": 1, "method": "forward_difference", "step": 0.05},
+    {"mode": "modes", "k": 3},
+)
+DISPLACEMENTS = (0.01, 0.02, 0.05, 0.1)
+Batch = dict[str, torch.Tensor]
+
+
+def build_model() -> Any:
+    """A NequIP model of 2 layers, l = 1, 16 features, float64."""
+    return NequIPGNNModel(
+        seed=1,
+        model_dtype="float64",
+        type_names=SYMBOLS,
+        r_max=R_MAX,
+        num_layers=2,
+        l_max=1,
+        num_features=16,
+        avg_num_neighbors=4.0,
+        per_type_energy_scales=1.0,
+        per_type_energy_shifts=0.0,
+    )
+
+
+def dataset(store: str, hessian: dict[str, Any] | None) -> HessianDataset:
+    """All geometries of a store with neighbour lists."""
+    transforms = [ChemicalSpeciesToAtomTypeMapper(SYMBOLS), NeighborListTransform(r_max=R_MAX)]
+    return HessianDataset(store, hessian=hessian, seed=1, transforms=transforms)
+
+
+def gradient(model: Any, loss: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """Flat gradient of a loss with respect to all parameters."""
+    parameters = [p for p in model.parameters() if p.requires_grad and p.numel()]
+    found = torch.autograd.grad(loss(), parameters, allow_unused=True)
+    pairs = zip(found, parameters, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs])
+
+
+def cpu_seconds(step: Callable[[], object], repeats: int = 5) -> float:
+    """Median CPU time of a step."""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        step()
+        times.append(time.process_time() - start)
+    return float(np.median(times))
+
+
+def train_a_little(model: Any, data: HessianDataset, steps: int) -> None:
+    """A few steps of Adam on energies, forces and products, so that the model is no random one."""
+    loss = EnergyForceHessianLoss({"total_energy": 1e-6, "forces": 1.0, "hessian": 0.01}, type_names=SYMBOLS)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        batch = AtomicDataDict.batched_from_list(data[rng.choice(len(data), 8, replace=False)])
+        optimiser.zero_grad()
+        loss(model(dict(batch)), dict(batch))["weighted_sum"].backward()
+        optimiser.step()
+
+
+def taylor_gradient(model: Any, moved: Batch, still: Batch, displacement: float) -> torch.Tensor:
+    """Gradient that displaced geometries give for L_H (see the module)."""
+
+    def term(batch: Batch) -> torch.Tensor:
+        error = (model(dict(batch))["forces"] - batch["forces"]).square().sum(dim=1)
+        n = 3.0 * batch["num_atoms"].reshape(-1).to(error.dtype)
+        per_geometry = torch.zeros_like(n).index_add(0, batch["batch"], error)
+        return (per_geometry / n**2).mean() / displacement**2
+
+    return gradient(model, lambda: term(moved)) - gradient(model, lambda: term(still))
+
+
+def report(name: str, gradients: list[torch.Tensor], exact: torch.Tensor, ratio: float) -> None:
+    """Print one row."""
+    stacked = torch.stack(gradients)
+    size = exact.norm()
+    bias = float((stacked.mean(dim=0) - exact).norm() / size)
+    noise = float((stacked - exact).norm(dim=1).square().mean().sqrt() / size)
+    chance = float((stacked - stacked.mean(dim=0)).norm(dim=1).square().sum().sqrt() / len(stacked) / size)
+    print(f"| {name} | {bias:.1e} (+- {chance:.0e}) | {noise:.2f} | {ratio:.1f} |", flush=True)
+
+
+def main() -> None:
+    """Train a little, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", help="a Hessian store of molecules of H, C, N, O")
+    parser.add_argument("--geometries", type=int, default=8)
+    parser.add_argument("--draws", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=30)
+    args = parser.parse_args()
+    set_global_state()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    model = build_model()
+    train_a_little(model, dataset(args.store, {"mode": "random"}), args.steps)
+
+    full = dataset(args.store, {"mode": "full"})
+    labelled = np.flatnonzero(full.store.has_hessian)
+    chosen = np.random.default_rng(1).choice(labelled, args.geometries, replace=False)
+
+    def batch_of(source: HessianDataset) -> Batch:
+        return AtomicDataDict.batched_from_list(copy.deepcopy(source[chosen]))
+
+    whole = batch_of(full)
+    # every chosen geometry is labelled: the weight that a sparse store would give them is taken out
+    weight = float(whole["hessian_weight"].max())
+    still = batch_of(dataset(args.store, None))
+    plain, term = EnergyForceLoss(type_names=SYMBOLS), HessianMeanSquaredError()
+    loss = EnergyForceHessianLoss(type_names=SYMBOLS)
+    exact = gradient(model, lambda: term(model(dict(whole)), whole)) / weight
+    base = cpu_seconds(lambda: gradient(model, lambda: plain(model(dict(still)), still)["weighted_sum"]))
+    atoms = int(still["num_atoms"].sum())
+    today = datetime.now(tz=timezone.utc).date()
+    print(f"{today}, {platform.machine()} ({torch.get_num_threads()} thread), torch {torch.__version__}, float64")
+    print(f"{args.geometries} geometries, {atoms} atoms, {args.draws} draws; energy-force step {base:.3f} s of CPU\n")
+    print("| `hessian:` | bias of the gradient | noise of one step | time |\n|---|---|---|---|")
+    for way in WAYS:
+        source = dataset(args.store, way)
+        draws = 1 if way["mode"] in ("full", "modes") else args.draws
+        batches = [batch_of(source) for _ in range(draws)]
+        found = [gradient(model, lambda b=b: term(model(dict(b)), b)) / weight for b in batches]
+        seconds = cpu_seconds(lambda b=batches[0]: gradient(model, lambda: loss(model(dict(b)), b)["weighted_sum"]), 3)
+        name = "`{" + ", ".join(f"{key}: {value}" for key, value in way.items()) + "}`"
+        report(name, found, exact, seconds / base)
+    for displacement in DISPLACEMENTS:
+        source = dataset(args.store, {"method": "taylor", "displacement": displacement})
+        found = [taylor_gradient(model, batch_of(source), still, displacement) for _ in range(args.draws)]
+        report(f"`{{method: taylor, displacement: {displacement}}}`", found, exact, 1.0)
+
+
+if __name__ == "__main__":
+    main()
