@@ -169,7 +169,7 @@ def test_files_of_no_format(tmp_path, reader, content, message):
         with pytest.raises(FormatError, match=message) as caught:
             list(read(path, chosen))
         assert "file.dat" in str(caught.value)
-        assert len(str(caught.value)) < 600
+        assert len(str(caught.value)) < 1000  # the list of all formats is the longest
 
 
 @pytest.mark.parametrize("reader", sorted(formats()))
