@@ -15,6 +15,7 @@ import os
 import sys
 
 from nequip_hessian import __version__
+from nequip_hessian.cli._show import plain
 from nequip_hessian.errors import HessianDataError
 
 VERBS = (
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         status = int(module.run(args))
         sys.stdout.flush()
     except HessianDataError as exc:
-        print(f"nequip-hessian {args.verb}: error: {exc}", file=sys.stderr)
+        print(plain(f"nequip-hessian {args.verb}: error: {exc}"), file=sys.stderr)
         return 1
     except FileNotFoundError as exc:
         print(f"nequip-hessian {args.verb}: error: no such file: {exc.filename}", file=sys.stderr)
