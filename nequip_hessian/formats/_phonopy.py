@@ -85,9 +85,14 @@ def load(source: Source) -> Phonons:
         raise source.error("expected the unit cell of a phonopy calculation, found none")
     matrix = np.eye(3, dtype=int) if data.supercell_matrix is None else data.supercell_matrix
     primitive = np.eye(3) if data.primitive_matrix is None else data.primitive_matrix
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a supercell of lower symmetry than its crystal, which does not matter here
-        phonon = api.Phonopy(data.unitcell, matrix, primitive, calculator=data.calculator, log_level=0)
+    phonon = api.Phonopy(
+        data.unitcell,
+        matrix,
+        primitive,
+        calculator=data.calculator,
+        is_symmetry=False,  # its search takes most of the time, and only `produce` needs it
+        log_level=0,
+    )
     known = units.get_calculator_physical_units(data.calculator)
     given = content.get("physical_unit") or {}
     found = Phonons(
@@ -208,7 +213,14 @@ def produce(phonons: Phonons) -> None:
     dataset = phonon.dataset or {}
     entries = dataset.get("first_atoms")
     if entries and all("forces" in entry for entry in entries):
-        phonon.produce_force_constants()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a supercell of lower symmetry than its crystal, which does not matter
+            symmetric = type(phonon)(
+                phonon.unitcell, phonon.supercell_matrix, phonon.primitive_matrix, calculator=phonon.calculator
+            )
+        symmetric.dataset = dataset
+        symmetric.produce_force_constants()
+        phonon.force_constants = symmetric.force_constants
         return
     what = "random displacements, whose fit is a choice of its own" if "displacements" in dataset else "no forces"
     raise phonons.source.error(
@@ -267,9 +279,7 @@ def calculation_of(record: LabelledGeometry, path: str | Path) -> Any:
         "order; leave it out to write the whole cell as unit cell"
     )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            phonon = api.Phonopy(unit, matrix, primitive, log_level=0)
+        phonon = api.Phonopy(unit, matrix, primitive, is_symmetry=False, log_level=0)
     except RuntimeError as exc:
         raise wrong from exc
     made = phonon.supercell
