@@ -15,7 +15,7 @@ from tqdm import tqdm
 from nequip_hessian.conversion import Options, Run, Target, unfinished_folder
 from nequip_hessian.conversion_journal import Journal, header
 from nequip_hessian.conversion_report import ConversionReport
-from nequip_hessian.errors import ConfigError, StoreError
+from nequip_hessian.errors import ConfigError, StoreError, StoreWriteError
 from nequip_hessian.gather import gather
 from nequip_hessian.projection import PROJECTIONS, projected
 
@@ -85,8 +85,16 @@ def convert(
         store.finish(run.provenance())
     result = ConversionReport(str(target) if store.opened else None, tuple(run.settled()), vars(options))
     if report is not None or store.opened:
-        result.write(report if report is not None else target.with_name(target.name + ".report.json"))
+        _write_report(result, Path(report) if report is not None else target.with_name(target.name + ".report.json"))
     return result
+
+
+def _write_report(result: ConversionReport, path: Path) -> None:
+    try:
+        result.write(path)
+    except OSError as exc:
+        what = f"the store is complete: {result.output}" if result.output else "nothing was taken"
+        raise StoreWriteError(f"report {path}: cannot be written: {exc.strerror or exc}; {what}") from exc
 
 
 def _check_target(target: Path, report: str | Path | None, overwrite: bool, resume: bool) -> None:

@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import Any
 
+from nequip_hessian.cli._show import plain
+
 _EPILOG = """\
 examples:
   nequip-hessian convert job.fchk -o store.zarr
@@ -76,9 +78,9 @@ def run(args: argparse.Namespace) -> int:
     options = {key: value for key, value in vars(args).items() if key not in ("verb", "inputs", "output", "rows")}
     report = convert(args.inputs, args.output, **options)
     if report.output is not None or len(report.entries) > 1:
-        print(report.table(args.rows))
+        print(plain(report.table(args.rows)))
     for line in report.refusals():
-        print(f"nequip-hessian convert: refused: {line}", file=sys.stderr)
+        print(plain(f"nequip-hessian convert: refused: {line}"), file=sys.stderr)
     if report.output is None and not report.refusals():
         print("nequip-hessian convert: error: no Hessian found, nothing written", file=sys.stderr)
     return report.exit_status

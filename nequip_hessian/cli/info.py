@@ -6,9 +6,12 @@ import argparse
 import json
 from typing import Any
 
+from nequip_hessian.cli._show import plain
+
 EXAMPLES = """examples:
   nequip-hessian info store.zarr             sizes, elements, labels, reactions, splits, histograms
-  nequip-hessian info store.zarr.zip --json  the same facts as one JSON object"""
+  nequip-hessian info store.zarr.zip --json  the same facts as one JSON object
+  nequip-hessian info store.zarr --html store.html    one page with plots, nothing from the network"""
 
 BAR = 40  # columns of the longest bar
 MAX_REACTIONS = 20
@@ -26,6 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("path", help="store directory or zip file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--html", metavar="FILE", help="write one self-contained page with plots, too")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +37,11 @@ def run(args: argparse.Namespace) -> int:
     from nequip_hessian.store.summary import summarise
 
     facts = summarise(args.path)
-    print(json.dumps(facts) if args.json else "\n".join(_lines(facts)))
+    print(json.dumps(facts) if args.json else plain("\n".join(_lines(facts))))
+    if args.html:
+        from nequip_hessian.store.page import write_page
+
+        write_page(args.path, args.html)
     return 0
 
 
@@ -50,6 +58,9 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"{'roles':<18} {_pairs(facts['roles'])}",
         f"{'labels':<18} {_pairs({name: count for name, count in facts['labels'].items() if count})}",
     ]
+    for key, title in (("largest_force", "max force, eV/A"), ("asymmetry", "asym., eV/A^2")):
+        if facts[key]:
+            lines.append(f"{title:<18} {_spread(facts[key])}")
     for level in facts["levels_of_theory"]:
         lines.append(f"{'level of theory':<18} {level['index']}: {_level(level)}")
     for scheme, parts in facts["splits"].items():
@@ -71,8 +82,13 @@ def _size(count: int) -> str:
 
 
 def _level(level: dict[str, Any]) -> str:
-    names = ("method", "basis", "dispersion", "solvation", "program", "program_version", "hessian")
-    return f"{' '.join(str(level[name]) for name in names if level.get(name))}: {level['geometries']} geometries"
+    names = ("dispersion", "solvation", "program", "program_version", "hessian")
+    said = [str(level[name]) for name in names if level.get(name) and str(level[name]) not in level["name"]]
+    return f"{' '.join([level['name'], *said])}: {level['geometries']} geometries"
+
+
+def _spread(found: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in found.items()) or "none"
 
 
 def _reactions(reactions: list[dict[str, Any]]) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from nequip_hessian.cli._show import plain
+
 EXAMPLES = """examples:
   nequip-hessian validate store.zarr                 all four levels
   nequip-hessian validate store.zarr --level 2       metadata only, reads no numbers
@@ -45,7 +47,7 @@ def _compare(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"same": not found, "differences": found}))
     elif found or not args.quiet:
-        print("\n".join(found) if found else "the same")
+        print(plain("\n".join(found) if found else "the same"))
     return 1 if found else 0
 
 
@@ -57,10 +59,11 @@ def _validate(args: argparse.Namespace) -> int:
         print(json.dumps(report.as_dict()))
         return 0 if report.valid else 1
     for line in map(str, report.errors) if args.quiet else report.lines():
-        print(line)
+        print(plain(line))
     if not args.quiet:
         verdict = "valid" if report.valid else "NOT valid"
         print(
-            f"{report.path}: {verdict} (levels 1 to {report.reached} checked, {sum(report.counts.values())} messages)"
+            plain(f"{report.path}: {verdict} (levels 1 to {report.reached} checked, ")
+            + f"{sum(report.counts.values())} messages)"
         )
     return 0 if report.valid else 1

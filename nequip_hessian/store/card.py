@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +46,7 @@ def derived(path: str | Path) -> dict[str, Any]:
     facts, store = summarise(path), HessianStore(path)
     sizes = [int(size) for size in facts["atoms_per_geometry"]]
     levels = [
-        {key: value for key, value in level.items() if key != "index" and value is not None}
+        {key: value for key, value in level.items() if key not in ("index", "name") and value is not None}
         for level in facts["levels_of_theory"]
     ]
     return {
@@ -88,8 +89,11 @@ def make_card(path: str | Path, authored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_yaml(card: Mapping[str, Any]) -> str:
-    """Return a card as YAML, authored members first."""
-    return str(yaml.safe_dump(dict(card), sort_keys=False, allow_unicode=True, width=100))
+    """Return a card as YAML, authored members first; marks that no one sees are escaped."""
+    text = str(yaml.safe_dump(dict(card), sort_keys=False, allow_unicode=True, width=100))
+    if any(unicodedata.category(character) in ("Cc", "Cf") and character != "\n" for character in text):
+        text = str(yaml.safe_dump(dict(card), sort_keys=False, width=100))
+    return text
 
 
 def read_card(path: str | Path) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from nequip_hessian.record import KINDS, ROLES
+from nequip_hessian.record import KINDS, ROLES, LevelOfTheory
 from nequip_hessian.store.layout import UNKNOWN_CHARGE
 from nequip_hessian.store.reactions import Reaction
 from nequip_hessian.store.reader import HessianStore
 
+MOST_BINS: Final = 10
 Histogram = list[tuple[str, int]]
 
 
@@ -26,7 +29,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
         JSON-able: `path`, `version`, `title`, `license`, `counts`, `bytes`, `elements` (symbol -> atoms),
         `atoms_per_geometry`, `charges`, `levels_of_theory` (with the number of geometries), `kinds`, `roles`,
         `labels` (label -> geometries that have it), `splits`, `reactions` (energies in eV relative to the
-        reactant).
+        reactant), `largest_force` (eV/angstrom) and `asymmetry` (eV/angstrom^2): quantiles over geometries.
 
     Raises:
         StoreError: no readable store.
@@ -36,8 +39,14 @@ def summarise(path: str | Path) -> dict[str, Any]:
     store = HessianStore(path)
     numbers, per_element = np.unique(store.number, return_counts=True)
     sizes, per_size = np.unique(np.diff(store.atom_offset), return_counts=True)
+    names = level_names(store.levels)
     levels = [
-        {"index": index, **level.as_dict(), "geometries": int(np.count_nonzero(store.level == index))}
+        {
+            "index": index,
+            "name": names[index],
+            **level.as_dict(),
+            "geometries": int(np.count_nonzero(store.level == index)),
+        }
         for index, level in enumerate(store.levels)
     ]
     attributes = store.attributes
@@ -56,9 +65,41 @@ def summarise(path: str | Path) -> dict[str, Any]:
         "kinds": _codes(store.kind, KINDS),
         "roles": _codes(store.role, ROLES),
         "labels": _labels(store),
+        "largest_force": _quantiles(largest_forces(store)),
+        "asymmetry": _quantiles(store.asymmetry),
         "splits": {scheme: _split(store, scheme) for scheme in store.split_schemes},
         "reactions": [_energies(store, reaction) for reaction in store.reactions()],
     }
+
+
+def level_names(levels: Sequence[LevelOfTheory]) -> list[str]:
+    """Name levels of theory, e.g. `B3LYP/def2-SVP`; names that would be the same say in what they differ."""
+    names = ["/".join(part for part in (level.method, level.basis) if part) for level in levels]
+    values: dict[str, dict[str, set[Any]]] = {}
+    for name, level in zip(names, levels, strict=True):
+        for key, value in level.as_dict().items():
+            values.setdefault(name, {}).setdefault(key, set()).add(value)
+    found = []
+    for name, level in zip(names, levels, strict=True):
+        apart = {key: value for key, value in level.as_dict().items() if len(values[name][key]) > 1}
+        texts = [f"{key.replace('_', ' ')} {'unknown' if value is None else value}" for key, value in apart.items()]
+        found.append(f"{name} ({', '.join(texts)})" if texts else name)
+    return found
+
+
+def largest_forces(store: HessianStore) -> npt.NDArray[np.float64]:
+    """Return the largest force component of each geometry (G,), eV/angstrom, NaN where one is missing."""
+    rows = np.abs(np.asarray(store.force, dtype=np.float64)).max(axis=1)
+    return np.maximum.reduceat(rows, store.atom_offset[:-1])
+
+
+def _quantiles(values: npt.ArrayLike) -> dict[str, float]:
+    array = np.asarray(values, dtype=np.float64)
+    array = array[np.isfinite(array)]
+    if not len(array):
+        return {}
+    found = np.quantile(array, [0.0, 0.5, 0.95, 1.0])
+    return dict(zip(("least", "median", "95 %", "most"), found.tolist(), strict=True))
 
 
 def _bytes(path: Path) -> int:
@@ -130,13 +171,13 @@ def _energies(store: HessianStore, reaction: Reaction) -> dict[str, Any]:
     }
 
 
-def histogram(values: npt.ArrayLike, unit: str = "", bins: int = 10) -> Histogram:
+def histogram(values: npt.ArrayLike, unit: str = "", bins: int = MOST_BINS) -> Histogram:
     """Count values in bins of round edges; integers with few distinct values get a bin each.
 
     Args:
         values: (n,) numbers; NaN are left out
         unit: written behind the edges
-        bins: at most so many bins
+        bins: at most so many bins; fewer where there are few values
 
     Returns:
         (label, count) pairs in ascending order.
@@ -145,8 +186,9 @@ def histogram(values: npt.ArrayLike, unit: str = "", bins: int = 10) -> Histogra
     array = array[~np.isnan(array)] if array.dtype.kind == "f" else array
     if len(array) == 0:
         return []
+    bins = min(bins, math.ceil(math.log2(len(array))) + 1)  # Sturges
     distinct, counts = np.unique(array, return_counts=True)
-    if array.dtype.kind in "iu" and len(distinct) <= bins:
+    if array.dtype.kind in "iu" and len(distinct) <= MOST_BINS:
         return [(f"{value}{unit}", int(count)) for value, count in zip(distinct, counts, strict=True)]
     if len(distinct) == 1:
         return [(f"{distinct[0]:.4g}{unit}", int(counts[0]))]

@@ -251,3 +251,71 @@ def test_damaged_metadata_never_gives_a_traceback(write):
             summarise(path)
         file.write_text(raw)
     assert validate(path, 3).valid
+
+
+HOSTILE = "\x9b2J\x9b31mred\u202ereversed<script>alert(1)</script>"
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A store whose every text tries to command the terminal or the browser."""
+    from nequip_hessian.record import LabelledGeometry, LevelOfTheory
+    from nequip_hessian.store import StoreWriter
+
+    records = [
+        LabelledGeometry(
+            numbers=np.array([1, 1]),
+            positions=np.array([[0.0, 0, 0], [0.7 + 0.1 * i, 0, 0]]),
+            energy=-1.0 * i,
+            label=f"{HOSTILE}{i}",
+            group=HOSTILE,
+            role=role,
+            level=LevelOfTheory(HOSTILE, basis="\x1b[2J", program_version=str(i)),
+        )
+        for i, role in enumerate(("reactant", "transition_state", "product"))
+    ]
+    path = tmp_path / "a.zarr"
+    with StoreWriter(path, attributes={"title": f"\x1b]0;pwned\x07{HOSTILE}", "license": HOSTILE}) as writer:
+        writer.extend(records)
+    return path
+
+
+def test_texts_command_neither_terminal_nor_browser(hostile, tmp_path, capsys):
+    import unicodedata
+
+    page = tmp_path / "a.html"
+    for command in (["info"], ["info", "--html", str(page)], ["validate"], ["split", "--fractions", "train=1"],
+                    ["card", "-o", "-", "--version-of-data", "1", "--description", "x", "--author", "a"]):  # fmt: skip
+        assert main([command[0], str(hostile), *command[1:]]) == 0
+        captured = capsys.readouterr()
+        for character in captured.out + captured.err:
+            assert character == "\n" or unicodedata.category(character) not in ("Cc", "Cf"), repr(character)
+    assert main(["merge", str(hostile), str(tmp_path / "\x1b[31m.zarr"), "-o", str(tmp_path / "b.zarr")]) == 1
+    assert "\x1b" not in capsys.readouterr().err
+    text = page.read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "http" not in text.replace("https://", "http://").split("<body>")[1].split("data:image")[0]
+    assert text.count("data:image/png;base64,") >= 2
+
+
+def test_levels_of_one_name_are_told_apart(hostile, capsys):
+    facts = summarise(hostile)
+    names = [level["name"] for level in facts["levels_of_theory"]]
+    assert len(set(names)) == 3
+    assert [name.endswith(f"(program version {i})") for i, name in enumerate(names)] == [True] * 3
+
+
+def test_level_names():
+    from nequip_hessian.record import LevelOfTheory
+    from nequip_hessian.store.summary import level_names
+
+    assert level_names([LevelOfTheory("HF", "STO-3G"), LevelOfTheory("GFN2-xTB")]) == ["HF/STO-3G", "GFN2-xTB"]
+    pair = [
+        LevelOfTheory("HF", hessian="analytic"),
+        LevelOfTheory("HF", hessian="finite_difference", displacement=0.01),
+    ]
+    assert level_names(pair) == [
+        "HF (hessian analytic, displacement unknown)",
+        "HF (hessian finite_difference, displacement 0.01)",
+    ]
