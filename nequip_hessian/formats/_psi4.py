@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nequip_hessian.errors import FormatError
 from nequip_hessian.formats._atoms import atomic_number
-from nequip_hessian.formats._source import Source, numbers
+from nequip_hessian.formats._source import HEAD, Source, numbers
 from nequip_hessian.record import LevelOfTheory
 
 FloatArray = npt.NDArray[np.float64]
@@ -25,7 +25,7 @@ _SAME: Final = 1e-7  # of the length unit printed, with twelve decimals
 
 def is_psi4(text: str) -> bool:
     """Say whether a text looks like an output of Psi4."""
-    return _BANNER.search(text[:20000]) is not None or "driver.frequency" in text[:20000] or "tstart() called" in text
+    return _BANNER.search(text[:20000]) is not None or "*** tstart() called" in text[:HEAD]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from nequip_hessian.errors import FormatError, HessianDataError
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.units import BOHR, CODATA_YEAR, HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR2
 
+HEAD: Final = 100_000
+"""Characters at the beginning of a text in which a program names itself, behind what a queue may have printed."""
+
 FloatArray = npt.NDArray[np.float64]
 Reader = Callable[[str | Path], Iterator[LabelledGeometry]]
 

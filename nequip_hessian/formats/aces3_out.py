@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, record_of
-from nequip_hessian.formats._source import Source, guarded, numbers, read_output
+from nequip_hessian.formats._source import HEAD, Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "aces3-out"
@@ -32,7 +32,7 @@ _TABLE: Final = re.compile(
 
 def sniff(text: str) -> bool:
     """Say whether a file looks like an ACES III output."""
-    return "ACESIII version" in text or "ACES III" in text[:5000] or _TITLE.search(text) is not None
+    return "ACESIII version" in text[:HEAD] or "ACES III" in text[:5000] or "Final Hessian data" in text
 
 
 @guarded("ACES III output")

@@ -22,7 +22,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import recognised_masses
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import Layout, columns_numbered, read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, provenance, read_output, stem
+from nequip_hessian.formats._source import HEAD, Source, guarded, numbers, provenance, read_output, stem
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.units import HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR2
 
@@ -39,7 +39,7 @@ _ELECTRON_MASSES: Final = 1822.888486209  # per u, CODATA 2018
 
 def sniff(text: str) -> bool:
     """Say whether a file looks like a CP2K output."""
-    return "CP2K|" in text or "VIB| Vibrational Analysis Info" in text or _TITLE.search(text) is not None
+    return "CP2K|" in text[:HEAD] or "VIB| Hessian in cartesian" in text or "VIB| Vibrational Analysis" in text[:HEAD]
 
 
 def _row(row: int, column: int, text: str) -> bool:

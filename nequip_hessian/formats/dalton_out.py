@@ -21,7 +21,7 @@ from nequip_hessian.formats._abacus import LAYOUT
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, recognised_masses, record_of
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, read_output
+from nequip_hessian.formats._source import HEAD, Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "dalton-out"
@@ -34,7 +34,7 @@ _MARK: Final = "Dalton - An Electronic Structure Program"
 
 def sniff(text: str) -> bool:
     """Say whether a file looks like a DALTON output."""
-    return _MARK in text or _TITLE.search(text) is not None
+    return _MARK in text[:HEAD] or "Molecular Hessian (au)" in text
 
 
 @guarded("DALTON output")

@@ -4,7 +4,7 @@ The full square in Eh/a0^2: lines of row number (two digits, so it starts anew a
 100), line number and five numbers of fifteen characters that touch. Groups that
 say APPROXIMATE are guesses of an optimisation and never read; the last other one
 counts. Geometry, masses and labels come from the output beside the file, else the
-geometry from `$DATA`; the nuclear repulsion energy in `$HESS` shows whether the
+geometry from `$DATA`; then the nuclear repulsion energy in `$HESS` shows whether the
 geometry, and its unit, is that of the Hessian.
 """
 
@@ -38,7 +38,8 @@ _REPULSION: Final = 1e-5  # of the nuclear repulsion energy
 
 def sniff(text: str) -> bool:
     """Say whether a file looks like a punch file of GAMESS."""
-    return re.search(r"^ \$(?:HESS|VEC|GRAD) *\n", text, re.M) is not None and not gamess_out.sniff(text)
+    groups = any(f"\n ${name}" in text or text.startswith(f" ${name}") for name in ("HESS", "VEC", "GRAD"))
+    return groups and not gamess_out.sniff(text)
 
 
 @guarded("GAMESS punch file")
@@ -66,7 +67,7 @@ def read_gamess_dat(path: str | Path) -> Iterator[LabelledGeometry]:
     matrix = _matrix(source, group)
     facts = re.search(r"ENERGY IS +(-?\d+\.\d+) +E\(NUC\) IS +(-?\d+\.\d+)", group.group(1))
     energy, repulsion = (float(facts.group(1)), float(facts.group(2))) if facts else (None, None)
-    parsed = _companion(source, matrix, repulsion) or _data(source, matrix, repulsion)
+    parsed = _companion(source, matrix) or _data(source, matrix, repulsion)
     yield record_of(
         source,
         NAME,
@@ -117,7 +118,8 @@ def _fits(parsed_atoms: npt.NDArray[np.int_], positions: FloatArray, repulsion: 
     return abs(value - repulsion) < _REPULSION * abs(repulsion)
 
 
-def _companion(source: Source, matrix: FloatArray, repulsion: float | None) -> Parsed | None:
+def _companion(source: Source, matrix: FloatArray) -> Parsed | None:
+    """Read the output of the job: the one that prints the same matrix, with fewer digits."""
     for output in sources_beside(source.path, (".out", ".log", ".gamout", ".gms")):
         if not gamess_out.sniff(output.text):
             continue
@@ -125,13 +127,9 @@ def _companion(source: Source, matrix: FloatArray, repulsion: float | None) -> P
             parsed = gamess_out.parse(output)
         except FormatError:
             continue
-        if (
-            parsed is None
-            or parsed.hessian.shape != matrix.shape
-            or not _fits(parsed.atoms, parsed.positions, repulsion)
-        ):
+        if parsed is None or parsed.hessian.shape != matrix.shape:
             continue
-        if np.max(np.abs(parsed.hessian - matrix)) < 2e-6:
+        if np.max(np.abs(parsed.hessian - matrix)) < _PRINTED:
             return replace(parsed, companions=(output,))
     return None
 
@@ -163,9 +161,7 @@ def _data(source: Source, matrix: FloatArray, repulsion: float | None) -> Parsed
 
 def _gradient(source: Source, group: re.Match[str], parsed: Parsed, energy: float | None) -> FloatArray | None:
     """Take the `$GRAD` group of the same energy: it has more digits than the output."""
-    found = list(
-        re.finditer(r"^ \$GRAD *\nE= +(-?\d+\.\d+).*\n((?:\S+ .*\n)+) \$END", source.text[: group.start()], re.M)
-    )
+    found = list(_GRAD.finditer(source.text[: group.start()]))
     if not found or energy is None or abs(float(found[-1].group(1)) - energy) > 1e-9:
         return parsed.gradient
     rows = [line[-60:].split() for line in found[-1].group(2).strip("\n").split("\n")]

@@ -21,7 +21,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import Parsed, record_of
 from nequip_hessian.formats._atoms import unrounded_masses
 from nequip_hessian.formats._blocks import Layout, read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, read_output
+from nequip_hessian.formats._source import HEAD, Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.units import BOHR
 
@@ -37,12 +37,21 @@ _GEOMETRY: Final = re.compile(
 )
 
 
+_MARKS: Final = (
+    "GAMESS VERSION",
+    "Firefly version",
+    "PC GAMESS version",
+    "EXECUTION OF GAMESS",
+    "EXECUTION OF FIREFLY",
+)
+_GRADIENT: Final = re.compile(
+    r"^ *(?:UNITS ARE HARTREE/BOHR|ATOM) +E'X +E'Y +E'Z *\n((?: *\d+ +\S+ .*\n)+)[\s-]*\Z", re.MULTILINE
+)
+
+
 def sniff(text: str) -> bool:
     """Say whether a file looks like an output of GAMESS (US) or Firefly."""
-    return (
-        re.search(r"GAMESS VERSION|Firefly version|PC GAMESS version|EXECUTION OF (?:GAMESS|FIREFLY) BEGUN", text)
-        is not None
-    )
+    return any(mark in text[:HEAD] for mark in _MARKS)
 
 
 def _row(row: int, column: int, text: str) -> bool:
@@ -142,18 +151,14 @@ def _geometry(source: Source, before: str) -> tuple[npt.NDArray[np.int_], FloatA
 
 def _gradient(before: str, n: int) -> FloatArray | None:
     """Gradient printed right before the matrix: that of the undisplaced geometry in a numerical job, too."""
-    found = re.findall(
-        r"^ *(?:UNITS ARE HARTREE/BOHR|ATOM) +E'X +E'Y +E'Z *\n((?: *\d+ +\S+ .*\n)+)[\s-]*\Z", before, re.M
-    )
-    rows = [line.split()[-3:] for line in found[-1].strip().split("\n")] if found else []
+    found = _GRADIENT.search(before[-1000 - 100 * n :])
+    rows = [line.split()[-3:] for line in found.group(1).strip().split("\n")] if found else []
     return np.array(rows, dtype=np.float64) if len(rows) == n else None
 
 
 def _energy(before: str) -> float | None:
     pattern = re.compile(r"^ *FINAL (?:\S+ )*?ENERGY IS +(-?\d+\.\d+)", re.M)
-    if re.search(r"^ *(?:MPLEVL|CITYP|CCTYP) *=(?! *(?:0|NONE)\b)", before, re.M) or re.search(
-        r"CCTYP *=(?!NONE)\w", before
-    ):
+    if re.search(r"\b(?:MPLEVL|CITYP|CCTYP) *= *(?!0\b|NONE\b)\w", before):
         return None  # the FINAL energy is the reference's, and the surface another one
     located = before.rfind("EQUILIBRIUM GEOMETRY LOCATED")
     numerical = "NUMERICAL HESSIAN" in before

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, recognised_masses, record_of
 from nequip_hessian.formats._blocks import Layout, read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, read_output
+from nequip_hessian.formats._source import HEAD, Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "gamess-uk-out"
@@ -32,7 +32,8 @@ _BASIS: Final = re.compile(r"^ *\* +atom +atomic +coordinates +number of +\* *$"
 
 def sniff(text: str) -> bool:
     """Say whether a file looks like a GAMESS-UK output."""
-    return "g a m e s s - u k" in text.lower() or "GAMESS-UK" in text or _TITLE.search(text) is not None
+    head = text[:HEAD]
+    return "g a m e s s - u k" in head.lower() or "GAMESS-UK" in head or "total cartesian 2nd derivative matrix" in text
 
 
 def _row(row: int, column: int, text: str) -> bool:

@@ -21,7 +21,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, record_of, sources_beside
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import Layout, numbered, read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, read_output
+from nequip_hessian.formats._source import HEAD, Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "jaguar-in"
@@ -32,7 +32,7 @@ FloatArray = npt.NDArray[np.float64]
 
 def sniff(text: str) -> bool:
     """Say whether a file looks like an input or restart file of Jaguar."""
-    return re.search(r"^&(?:gen|zmat)\b", text, re.M) is not None
+    return re.search(r"^&(?:gen|zmat)\b", text[:HEAD], re.M) is not None
 
 
 def _heading(column: int, words: list[str]) -> bool:

@@ -20,7 +20,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import Parsed, recognised_masses, record_of
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import Layout, read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, read_output
+from nequip_hessian.formats._source import HEAD, Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "molpro-out"
@@ -34,7 +34,7 @@ _SPINS: Final = {"singlet": 1, "doublet": 2, "triplet": 3, "quartet": 4, "quinte
 
 def sniff(text: str) -> bool:
     """Say whether a file looks like a Molpro output."""
-    return "PROGRAM SYSTEM MOLPRO" in text or _TITLE.search(text) is not None
+    return "PROGRAM SYSTEM MOLPRO" in text[:HEAD] or "Force Constants (Second Derivatives of the Energy)" in text
 
 
 @guarded("Molpro output")

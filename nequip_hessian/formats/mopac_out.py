@@ -41,10 +41,7 @@ _LAYOUT: Final = Layout(6, "triangle", numbered, heading=columns_numbered)
 
 def sniff(text: str) -> bool:
     """Say whether a file looks like a MOPAC output."""
-    return (
-        re.search(r"^ *\*\*.*\bMOPAC(?:20\d\d|[ -]v?\d|\d)", text[:5000], re.M) is not None
-        or 'INVOKED BY "DFORCE"' in text
-    )
+    return _BANNER.search(text[:5000]) is not None or 'INVOKED BY "DFORCE"' in text
 
 
 @guarded("MOPAC output")

@@ -24,7 +24,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import Parsed, record_of
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import Layout, columns_numbered, numbered, read_blocks
-from nequip_hessian.formats._source import Source, guarded, numbers, read_output
+from nequip_hessian.formats._source import HEAD, Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.units import BOHR
 
@@ -48,7 +48,7 @@ _ENERGIES: Final = {
 
 def sniff(text: str) -> bool:
     """Say whether a file looks like an NWChem output."""
-    return "Northwest Computational Chemistry Package" in text or _JOB in text or _TITLE in text
+    return "Northwest Computational Chemistry Package" in text[:HEAD] or _JOB in text or _TITLE in text
 
 
 @dataclass(frozen=True)

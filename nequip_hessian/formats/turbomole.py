@@ -35,6 +35,8 @@ _NUMBER: Final = re.compile(r"-?\d*\.\d+(?:[EeDd][+-]\d+)?")
 
 def sniff(text: str) -> bool:
     """Say whether a file looks like a Turbomole control file or Hessian."""
+    if "$hessian" not in text and "$nprhessian" not in text and "$coord" not in text:
+        return False
     return _DATA.search(text) is not None or re.search(r"^\$coord\b.*\bfile=", text, re.M) is not None
 
 
