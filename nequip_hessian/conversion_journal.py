@@ -8,6 +8,7 @@ all in the store.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -77,7 +78,8 @@ class Journal:
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # a full disk, which was reported when the line was written
+                self._file.close()
 
     def load(self, folder: Path, stored: int) -> list[dict[str, Any]]:
         """Return the lines of the files that need not be read again.
