@@ -19,7 +19,8 @@ from nequip_hessian.store.report import RULES
 from nequip_hessian.store.schema import load_schema
 
 SPEC = (importlib.resources.files("nequip_hessian.schemas") / "SPEC.md").read_text(encoding="utf-8")
-ROWS = dict(re.findall(r"^\| `(\w+/[\w<>]+)` (\|.*\|)$", SPEC, flags=re.MULTILINE))
+TABLES = SPEC[: SPEC.index("## 14 Worked example")]
+ROWS = dict(re.findall(r"^\| `(\w+/[\w<>]+)` (\|.*\|)$", TABLES, flags=re.MULTILINE))
 
 
 def _schema_of(spec):

@@ -90,10 +90,10 @@ def test_rules_name_clauses_that_are_there():
 
 
 def test_every_array_has_words_of_its_own():
+    text = re.sub(r"^\|.*$", "", SPEC[: SPEC.index("## 14")], flags=re.MULTILINE)
     for spec in ARRAYS:
         name = spec.path.split("/")[1]
-        text = re.sub(r"^\|.*$", "", SPEC, flags=re.MULTILINE)
-        assert f"`{name}`" in text or f"`{spec.path}`" in text or name in ("position", "data", "derivative"), spec.path
+        assert re.search(rf"\b{name}s?\b", text, flags=re.IGNORECASE), spec.path
 
 
 @pytest.mark.parametrize(
