@@ -27,7 +27,7 @@ from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import HessianStore, StoreWriter
 from nequip_hessian.units import WAVENUMBER
 
-PATH_POINTS, DISPLACED = 4, 10  # path points a side, displaced points a reaction
+PATH_POINTS, DISPLACED = 3, 9  # path points a side, displaced points a reaction
 LARGEST_ENERGY = 0.1  # eV, harmonic, of each displaced mode
 SOFTEST = 400.0  # cm^-1; softer modes are displaced as if they had this wavenumber
 CLEAR = 0.02  # eV

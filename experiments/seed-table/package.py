@@ -1,6 +1,7 @@
 """Package the best model of the experiment: `python experiments/seed-table/package.py --work WORK`.
 
-That is E-F-H on the whole mixed training set, first seed: not chosen by its test errors. Writes models/reactions-xtb.nequip.zip and models/README.md, its card.
+That is E-F-H on the whole mixed training set, first seed: not chosen by its test errors. Writes
+models/reactions-xtb.nequip.zip and models/README.md, its card.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def card(result: Result, size: int) -> str:
         "# A model to start with",
         "",
         f"`{NAME}` ({size / 1e6:.1f} MB): NequIP, trained on energies, forces and Hessians of "
-        "[reactions-xtb](../datasets/reactions-xtb/README.md) (GFN2-xTB; H, C, N, O; gas phase, neutral, closed shell). "
+        "[reactions-xtb](../datasets/reactions-xtb/README.md) (GFN2-xTB; H, C, N, O; gas phase, closed shell). "
         f"It is the run `{name}` of [the experiment](../experiments/seed-table/README.md), and all figures below are "
         f"from its result file. Training: {result['training']['cpu_seconds'] / 3600:.1f} CPU hours on one core "
         f"({result['processor']}, {result['date']}), {run['updates']} updates.",
