@@ -109,7 +109,7 @@ class HessianDataModule(NequIPDataModule):
         ):
             managers = getattr(module, name, None)
             if managers is not None:
-                for manager in [managers] if hasattr(managers, "entries") else list(managers):
+                for manager in [managers] if hasattr(managers, "entries") else filter(None, managers):
                     _check_manager(manager, name, part, self._settings[part])
 
     def state_dict(self) -> dict[str, Any]:
@@ -120,8 +120,13 @@ class HessianDataModule(NequIPDataModule):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore NequIP's own state and the probe stream."""
+        """Restore NequIP's own state, the generators that are in use already, and the probe stream."""
         super().load_state_dict(state_dict)
+        # Lightning restores after `setup`, where NequIP has made its generators from the state of a fresh run:
+        # without this a restart would shuffle as the first epochs did
+        for name in ("train_generator", "generator"):
+            if hasattr(self, name):
+                getattr(self, name).set_state(state_dict[f"{name}_state"])
         self._stream_state = state_dict.get(_STREAM_KEY)
         self._restore_stream()
 
