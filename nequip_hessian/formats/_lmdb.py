@@ -8,11 +8,11 @@ little-endian) is small: two meta pages, branch, leaf and overflow pages of a B+
 from __future__ import annotations
 
 import contextlib
-import mmap
+import functools
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from nequip_hessian.errors import FormatError
 from nequip_hessian.formats._binary import NUMPY, binary_source, first_bytes
@@ -24,11 +24,37 @@ _BRANCH, _LEAF, _OVERFLOW, _META = 1, 2, 4, 8
 _BIG: Final = 1  # of a node: its value is on overflow pages
 _DEPTH: Final = 32
 _NO_PAGE: Final = 2**64 - 1
+_BLOCK: Final = 2**16
 
 
 def is_lmdb(path: Path) -> bool:
     """Say whether a file is an LMDB environment."""
     return first_bytes(path)[16:20] == _MAGIC
+
+
+class _Content:
+    """The bytes of an open file by slices, a few of its blocks kept: a map of the file would count as memory in use."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, 2)
+        self._block = functools.lru_cache(maxsize=64)(self._read_block)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def _read_block(self, number: int) -> bytes:
+        self._file.seek(number * _BLOCK)
+        return self._file.read(_BLOCK)
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._size)
+        first, last = start // _BLOCK, max(stop - 1, start) // _BLOCK
+        if last - first > 1:
+            self._file.seek(start)
+            return self._file.read(stop - start)
+        joined = self._block(first) if first == last else self._block(first) + self._block(last)
+        return joined[start - first * _BLOCK : stop - first * _BLOCK]
 
 
 class Tree:
@@ -42,7 +68,7 @@ class Tree:
         FormatError: cut or damaged.
     """
 
-    def __init__(self, content: mmap.mmap | bytes, name: str) -> None:
+    def __init__(self, content: _Content, name: str) -> None:
         self._content, self._name = content, name
         self._size, _, _ = self._read_meta(0)
         if not 512 <= self._size <= 65536 or self._size & (self._size - 1):
@@ -87,7 +113,7 @@ class Tree:
 
     def _node(self, offset: int) -> tuple[int, int, int, bytes, int]:
         low, high, flags, length = self._unpack("<4H", offset)
-        key = bytes(self._content[offset + 8 : offset + 8 + length])
+        key = self._content[offset + 8 : offset + 8 + length]
         return low | high << 16, low | high << 16 | flags << 32, flags, key, offset + 8 + length
 
     def _value(self, size: int, flags: int, at: int) -> bytes:
@@ -100,7 +126,7 @@ class Tree:
             at += _HEADER
         elif flags:
             raise self._error("a sub-database or a key with several values, which is not read")
-        value = bytes(self._content[at : at + size])
+        value = self._content[at : at + size]
         if len(value) != size:
             raise self._error(f"a value of {size} bytes reaches behind the end of the file")
         return value
@@ -146,8 +172,8 @@ class Tree:
 
 @contextlib.contextmanager
 def _mapped(path: Path) -> Iterator[Tree]:
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        yield Tree(content, str(path))
+    with open(path, "rb") as file:
+        yield Tree(_Content(file), str(path))
 
 
 @contextlib.contextmanager

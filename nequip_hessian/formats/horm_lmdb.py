@@ -88,10 +88,15 @@ def _record(source: Source, fields: Any, index: int, facts: dict[str, Any]) -> L
         hessian=None if fields.get("hessian") is None else np.asarray(fields["hessian"]).ravel(),
         charge=0 if horm else None,
         group=None if reaction is None else f"rxn{_text(reaction)}",
-        label=f"{stem(source.path)}-{index}",
+        label=f"{_name(source.path)}-{index}",
         level=HORM_LEVEL if horm else UNKNOWN_LEVEL,
         provenance={**facts, "index": index},
     )
+
+
+def _name(path: Path) -> str:
+    """Return the name of an LMDB file, or that of its folder where it is one."""
+    return path.absolute().parent.name if path.name == "data.mdb" else stem(path)
 
 
 def _text(value: Any) -> str:

@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 import types
+import weakref
 import zlib
 
 import lmdb
@@ -24,6 +25,7 @@ from nequip_hessian.errors import FormatError, HessianDataError
 from nequip_hessian.formats import format_of, read
 from nequip_hessian.formats._lmdb import open_lmdb
 from nequip_hessian.formats._pickle import unpickle
+from nequip_hessian.gather import gather
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +187,26 @@ def test_fields_that_do_not_fit(tmp_path, graphs, records, change, message):
     path = write(tmp_path / "a.lmdb", {0: pickle.dumps(entry)})
     with pytest.raises(HessianDataError, match=rf"a\.lmdb: entry 0: .*({message})"):
         list(read(path))
+
+
+def test_environment_in_a_folder(tmp_path, graphs, records):
+    (tmp_path / "val.lmdb").mkdir()
+    write(tmp_path / "val.lmdb" / "data.mdb", {0: pickle.dumps(horm(graphs, records[0], 1))})
+    (item,) = gather([tmp_path / "val.lmdb"])
+    (record,) = read(item.path)
+    assert record.label == "val.lmdb-0"
+
+
+def test_entries_are_read_one_by_one_and_let_go(tmp_path, graphs, records):
+    """What is behind is not touched before it is asked for, and no record is kept by the reader."""
+    raw = pickle.dumps(horm(graphs, records[2], 1))
+    path = write(tmp_path / "a.lmdb", {**dict.fromkeys(range(30), raw), 30: b"no pickle"}, length=pickle.dumps(31))
+    stream, alive = read(path), []
+    for _ in range(30):
+        alive.append(weakref.ref(next(stream)))
+        assert sum(reference() is not None for reference in alive) <= 1
+    with pytest.raises(FormatError, match="entry 30: a damaged pickle"):
+        next(stream)
 
 
 def test_missing_entries_and_damage(tmp_path, graphs, records):
