@@ -221,3 +221,18 @@ def test_whole_folder_of_cases(tmp_path, capsys):
     assert report["counts"]["taken"] == len(HessianStore(tmp_path / "s.zarr"))
     printed = capsys.readouterr()
     assert all(line.startswith("nequip-hessian convert: ") for line in printed.err.splitlines())
+
+
+@pytest.mark.skipif(not EXPECTED, reason=f"the folder of real outputs is not there: {CASES}")
+def test_table_in_the_documentation_has_every_case():
+    """`python tests/cases_table.py` makes it; what it says of a case is what the tests above find."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "formats.md").read_text()
+    rows = [
+        line.split(" | ") for line in page.partition("<!-- cases: begin -->")[2].splitlines() if line.startswith("| ")
+    ]
+    table = {row[0].strip("| "): row for row in rows if row[0] != "| case"}
+    assert set(table) == set(EXPECTED)
+    for name, row in table.items():
+        taken = name in CONVERT and name not in REFUSED_BY_PHYSICS
+        if name not in DATASETS:
+            assert row[4].startswith("taken" if taken else "refused: "), name

@@ -57,7 +57,7 @@ class Part:
 
     def energy(self) -> float | None:
         """Return the last total energy printed for this geometry, Eh."""
-        found = re.findall(r"^\s*Total Energy +=\s+(-?\d+\.\d+)", self.text, re.M)
+        found = re.findall(r"^[ \t]*Total Energy +=[ \t]+(-?\d+\.\d+)", self.text, re.M)
         return float(found[-1]) if found else None
 
     def gradient(self) -> FloatArray | None:
@@ -147,9 +147,10 @@ def level(text: str, *, analytic: bool) -> LevelOfTheory:
 
 def failed(source: Source) -> FormatError | None:
     """Return the error to raise for a job that stopped, or None."""
-    pattern = r"^(?:Fatal Error: (.*)|.*PSIO Error.*|\*\*\* P[Ss][Ii]4 encountered an error.*)$"
-    found = re.search(pattern, source.text, re.M)
-    if found is None:
+    marks = ("Fatal Error:", "PSIO Error", "Psi4 encountered an error", "PSI4 encountered an error")
+    at = next((source.text.find(mark) for mark in marks if mark in source.text), -1)
+    if at < 0:
         return None
-    why = (found.group(1) or found.group(0)).strip(" *")[:100]
-    return source.error(f"the Psi4 job failed, and there is no Hessian: {why}", source.line_of(found.start()))
+    line = source.line_of(at)
+    why = source.lines[line - 1].strip(" *").removeprefix("Fatal Error: ")[:100]
+    return source.error(f"the Psi4 job failed, and there is no Hessian: {why}", line)

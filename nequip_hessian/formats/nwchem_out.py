@@ -237,10 +237,12 @@ def _level(text: str, theory: str | None) -> LevelOfTheory:
 
 
 def _no_hessian(source: Source) -> Exception:
-    failed = re.search(r"^ *(?:0:)?(?:There is an error|.*failed to converge|This type of error).*$", source.text, re.M)
-    if failed:
-        why = " ".join(failed.group(0).split())[:100]
-        return source.error(f"the NWChem job failed, and there is no Hessian: {why}", source.line_of(failed.start()))
+    marks = ("There is an error in the input", "failed to converge", "This type of error")
+    at = next((source.text.find(mark) for mark in marks if mark in source.text), -1)
+    if at >= 0:
+        line = source.line_of(at)
+        why = " ".join(source.lines[line - 1].split())[:100]
+        return source.error(f"the NWChem job failed, and there is no Hessian: {why}", line)
     return source.error(
         "no Hessian in this file: NWChem prints it in frequency jobs only (task ... freq)", kind=NoHessianError
     )
