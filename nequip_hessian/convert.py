@@ -76,10 +76,7 @@ def convert(
     run = Run(options, files, store, journal)
     with store:
         if resume and unfinished_folder(target).exists():
-            writer = store.begin()
-            lines = journal.load(unfinished_folder(target), len(writer))
-            run.restore(lines, writer)
-            journal.open(unfinished_folder(target), lines)
+            _go_on(store, run, journal, unfinished_folder(target))
         for item in tqdm(files, unit="file", desc="convert", disable=None if progress is None else not progress):
             run.take_file(item)
         store.finish(run.provenance())
@@ -87,6 +84,13 @@ def convert(
     if report is not None or store.opened:
         _write_report(result, Path(report) if report is not None else target.with_name(target.name + ".report.json"))
     return result
+
+
+def _go_on(store: Target, run: Run, journal: Journal, folder: Path) -> None:
+    writer = store.begin()
+    lines = journal.load(folder, len(writer))
+    run.restore(lines, writer)
+    journal.open(folder, lines)
 
 
 def _write_report(result: ConversionReport, path: Path) -> None:

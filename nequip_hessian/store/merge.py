@@ -85,10 +85,7 @@ def merge(
     """
     if dtype not in (None, *FLOATS):
         raise StoreError(f"dtype: expected None, 'float32' or 'float64', found {dtype!r}")
-    names = [os.path.realpath(path) for path in paths]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice or len(names) < 2:
-        raise StoreError(f"merge: {f'{twice[0]} is named twice' if twice else 'expected two stores or more'}")
+    _check_paths(paths)
     target = Target(output, profile=profile, overwrite=overwrite)
     stores = [HessianStore(path) for path in paths]
     author = _author(stores, attributes)
@@ -101,22 +98,24 @@ def merge(
     sources = [Source(*one) for one in zip(stores, map(runs_of, kept), maps, groups, strict=True)]
     report.geometries = [source.geometries for source in sources]
     report.notes = [f"{_name(store)}: its group {EXTRA_GROUP} is left out" for store in stores if _has_extra(store)]
+    splits = _splits(stores, kept, groups, report)
+    options = {"dtype": dtype, "drop_duplicates": drop_duplicates}
+    provenance = _provenance(stores, report, options, {"dtype": dtype, "profile": profile})
     with target.workshop() as built:
         builder = Builder(built, profile)
         counts = Composer(sources, group_labels, dtype).write(builder, target.path.name)
-        for scheme, (parts, codes) in _splits(stores, kept, groups, report).items():
+        for scheme, (parts, codes) in splits.items():
             builder.add_split(scheme, parts, codes)
-        options = {"dtype": dtype, "drop_duplicates": drop_duplicates}
-        builder.finish(
-            {
-                "version": VERSION,
-                **author,
-                "counts": counts,
-                "levels_of_theory": entries,
-                "provenance": _provenance(stores, report, options, {"dtype": dtype, "profile": profile}),
-            }
-        )
+        own = {"version": VERSION, **author, "counts": counts}
+        builder.finish({**own, "levels_of_theory": entries, "provenance": provenance})
     return report
+
+
+def _check_paths(paths: Sequence[str | Path]) -> None:
+    names = Counter(os.path.realpath(path) for path in paths)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice or len(names) < 2:
+        raise StoreError(f"merge: {f'{twice[0]} is named twice' if twice else 'expected two stores or more'}")
 
 
 def _has_extra(store: HessianStore) -> bool:

@@ -1,0 +1,123 @@
+"""Measure the faults at length: `python tests/reliability/measure.py [--quick] [--output docs/reliability.md]`.
+
+Writes a page with what was done and what came of it. Exit status 1 if anything failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import faults
+from faults import ROOT, Result
+
+FIXTURES = ROOT / "tests" / "formats" / "data"
+Step = tuple[str, str, Callable[[Path], Result]]
+
+
+def steps(quick: bool) -> list[Step]:
+    """What is done: title, what must come of it, and the function."""
+    return [
+        ("SIGKILL at random moments of a conversion, up to three in a row, then `--resume`",
+         "the store of an undisturbed conversion, bit for bit; never one that opens with half a record",
+         lambda folder: faults.killed_conversions(folder, 3 if quick else 100, files=4)),
+        ("Disk full: files may not grow beyond a limit", "one line and nothing left behind, or the store",
+         lambda folder: faults.full_disk(folder, 3 if quick else 25)),
+        ("Target on a read-only file system, or below a file", "one line, status 1", faults.read_only_target),
+        ("Two conversions to one target at the same time", "one whole store, one clear refusal",
+         lambda folder: faults.two_writers(folder, 1 if quick else 20)),
+        ("One byte changed in values or metadata of a store", "`validate --level 3` finds it",
+         lambda folder: faults.flipped_bytes(folder, 100 if quick else 1000)),
+        ("Inputs of each format cut short and with bytes changed", "an error of one line, or a record",
+         lambda folder: faults.damaged_inputs(inputs(), 3 if quick else 50, folder)),
+        ("Zip files with keys that lead out of the store", "rule HZ-2.11, nothing written outside",
+         faults.hostile_zips),
+        ("One large geometry written, validated and read", "the same numbers",
+         lambda folder: faults.large_geometry(folder, 300 if quick else 3000)),
+        ("Very many geometries: open, then 1000 random Hessians", "right, without reading the data",
+         lambda folder: faults.many_offsets(folder, 100_000 if quick else 10_000_000)),
+    ]  # fmt: skip
+
+
+def inputs() -> list[Path]:
+    """The inputs that ship with the tests, small enough to be damaged many times."""
+    from nequip_hessian.formats import matches_any
+
+    found = sorted(path for path in FIXTURES.rglob("*") if path.is_file() and matches_any(path))
+    return [path for path in found if path.stat().st_size < 300_000]
+
+
+def page(rows: list[tuple[Step, Result, float]], quick: bool) -> str:
+    """The page as Markdown."""
+    system = f"{platform.system()}, Python {platform.python_version()}"
+    lines = [
+        "# What goes wrong, and what comes of it",
+        "",
+        "Made by `python tests/reliability/measure.py`, which does each thing and counts. A brief version runs with",
+        "the tests; one of them alone, briefly:",
+        "",
+        "```bash",
+        "python tests/reliability/measure.py --quick --only 'One large' --output out/reliability.md",
+        "```",
+        "",
+        f"{'A brief run' if quick else 'A full run'}: {system}.",
+        "",
+        "| what was done | what must come of it | counts | failed |",
+        "|---|---|---|---|",
+    ]
+    for (title, wanted, _), result, _seconds in rows:
+        counts = ", ".join(f"{key} {value}" for key, value in result.items() if key != "failed")
+        lines.append(f"| {title} | {wanted} | {counts} | {result['failed']} |")
+    return "\n".join([*lines, "", *NOTES]) + "\n"
+
+
+NOTES = [
+    "Kills: a conversion writes beside its target, in `TARGET.unfinished`, in batches that are on disk before the",
+    "journal says so; the target appears by one rename, after every file and folder has been flushed to disk. Killed",
+    "in the one moment between the store and its report, the store is whole and the report missing.",
+    "",
+    "Changed bytes: every array has a SHA-256 of its values, and the metadata have one of all that means something.",
+    "What changes nothing is counted apart: the padding behind the last row of a chunk, a blank for another blank, a",
+    "fill value (no chunk may be missing), an option of a codec that plays no part in reading.",
+    "",
+    "A store never names a file outside itself and holds no code and no pickles. Symbolic links below a store are",
+    "followed as the file system does; treat a store from someone else as you would any archive.",
+]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do it all and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a brief version, about a minute")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "reliability.md")
+    parser.add_argument("--only", default="", help="only what has this in its title")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep each result here, and do not repeat it")
+    args = parser.parse_args(argv)
+    rows = []
+    for number, step in enumerate(steps(args.quick)):
+        kept = args.keep / f"{number}.json" if args.keep else None
+        if kept is not None and kept.exists():
+            result, seconds = json.loads(kept.read_text())
+        elif args.only in step[0]:
+            start = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder:
+                result = step[2](Path(folder))
+            seconds = time.perf_counter() - start
+            if kept is not None:
+                kept.write_text(json.dumps([result, seconds]))
+        else:
+            continue
+        rows.append((step, result, seconds))
+        print(f"{step[0]}: {result} in {seconds:.0f} s", flush=True)
+    args.output.write_text(page(rows, args.quick))
+    return int(any(result["failed"] for _, result, _ in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

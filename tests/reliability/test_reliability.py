@@ -1,0 +1,79 @@
+"""A brief version of what `measure.py` does at length: nothing of it may fail."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import faults
+import measure
+import numpy as np
+import pytest
+
+from nequip_hessian.store import StoreWriter
+
+
+@pytest.fixture(autouse=True)
+def fast_disk(monkeypatch):
+    """Flushing to disk shows only when the power fails; without it the tests do not wait for the disk."""
+    monkeypatch.setattr("os.fsync", lambda _descriptor: None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [
+        (faults.killed_conversions, {"kills": 4, "files": 6}),
+        (faults.full_disk, {"steps": 6}),
+        (faults.read_only_target, {}),
+        (faults.two_writers, {"rounds": 1}),
+        (faults.flipped_bytes, {"flips": 60}),
+        (faults.hostile_zips, {}),
+        (faults.large_geometry, {"atoms": 300}),
+        (faults.many_offsets, {"geometries": 50_000}),
+    ],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_fault(tmp_path, fault, options):
+    result = fault(tmp_path, **options)
+    assert result["failed"] == 0, result
+
+
+def test_flips_are_found_not_just_survived(tmp_path):
+    result = faults.flipped_bytes(tmp_path, 40, seed=3)
+    assert result["found"] + result["changed nothing"] == 40
+    assert result["found"] >= 30
+
+
+def test_damaged_inputs(tmp_path):
+    result = faults.damaged_inputs(measure.inputs()[:6], 4, tmp_path)
+    assert result["failed"] == 0, result
+    assert result["refused"] > 0
+
+
+def test_every_file_and_folder_is_on_disk_before_the_rename(tmp_path, monkeypatch):
+    synced, target = set(), tmp_path / "a.zarr"
+    rename = os.rename
+
+    def sync(descriptor):
+        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    def checked(source, place):
+        if Path(place) == target:
+            below = {str(path) for path in Path(source).rglob("*")} | {str(source)}
+            assert below <= synced
+            synced.clear()
+        rename(source, place)
+
+    monkeypatch.setattr("os.fsync", sync)
+    monkeypatch.setattr("os.rename", checked)
+    with StoreWriter(target) as writer:
+        writer.append(faults.springs(4, 0))
+    assert str(tmp_path) in synced  # the new name itself
+
+
+def test_springs_are_a_sound_hessian():
+    record = faults.springs(5, 0)
+    hessian = np.asarray(record.hessian)
+    assert np.allclose(hessian.reshape(15, 5, 3).sum(axis=1), 0, atol=1e-12)
+    assert np.linalg.eigvalsh(hessian)[-1] > 30
