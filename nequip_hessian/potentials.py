@@ -60,6 +60,14 @@ class ForeignPotential(Calculator):
         probe.calc = self.inner
         return probe
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation, as ASE asks; a new electronic state counts."""
+        changes = list(super().check_state(atoms, tol))
+        # ASE does not look at `info`: without this, an ion would get the energy of the molecule before it
+        if self.atoms is not None and _state(atoms) != _state(self.atoms):
+            changes.append("initial_charges")
+        return changes
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -88,6 +96,10 @@ class ForeignPotential(Calculator):
             probe.positions = positions
             forces.append(np.array(probe.get_forces())[chosen])
         return np.asarray(symmetrise(difference_hessian(forces, self.displacement, SECOND_ORDER))[0])
+
+
+def _state(atoms: Atoms) -> tuple[Any, ...]:
+    return tuple(atoms.info.get(name) for name in ("charge", "multiplicity", "spin"))
 
 
 def load_potential(name: str, *, device: str = "cpu", options: Mapping[str, Any] | None = None) -> Any:

@@ -14,7 +14,7 @@ steps, or after `points`. What comes after is a minimisation; its outcome says w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -29,12 +29,12 @@ from nequip_hessian.errors import ConfigError, HessianDataError
 
 Array = npt.NDArray[np.floating[Any]]
 
-STEP: Final = 0.1
+STEP: Final = 0.05
 """Length of a step, u^(1/2) angstrom."""
-POINTS: Final = 200
+POINTS: Final = 400
 FORCE_TOLERANCE: Final = 0.02
 """Largest force at which a side has arrived, eV/angstrom; the minimisation goes on from there."""
-HESSIAN_EVERY: Final = 3
+HESSIAN_EVERY: Final = 5
 _HALVINGS: Final = 4
 _PUSH: Final = 0.1  # angstrom, largest displacement off a ridge
 
@@ -109,6 +109,11 @@ class ReactionCoordinate:
     def all_forces(self) -> npt.NDArray[np.float64]:
         """Forces (M, N, 3) in the order of `arc`, eV/angstrom."""
         return np.concatenate([self.reverse.forces[::-1], self.forces[None], self.forward.forces])
+
+    def turned(self) -> ReactionCoordinate:
+        """Return the same path with its sides exchanged: the sign of the arc length changes."""
+        forward, reverse = (replace(side, arc=-side.arc) for side in (self.reverse, self.forward))
+        return replace(self, forward=forward, reverse=reverse)
 
     def frames(self) -> list[Atoms]:
         """Return the path as ASE atoms with energies, forces and `path_coordinate` (u^(1/2) angstrom) in `info`."""
@@ -203,7 +208,7 @@ def intrinsic_reaction_coordinate(
     if not (step > 0 and fmax > 0 and points >= 1 and hessian_every >= 1):
         raise ConfigError("irc: expected a step and fmax above 0, points and hessian_every of 1 or more")
     weights = np.asarray(atoms.get_masses() if masses is None else masses, dtype=np.float64)
-    start = Atoms(atoms.numbers, atoms.positions, info=dict(atoms.info))
+    start = Atoms(atoms.numbers, atoms.positions, masses=weights, info=dict(atoms.info))
     walk = _Walk(start, calculator, weights, step, points, fmax, hessian_every, on_step)
     energy, forces = walk.evaluate(start.positions)
     matrix = walk.hessian(start.positions) if hessian is None else check_hessian(hessian, len(atoms))
@@ -239,7 +244,7 @@ class _Walk:
         self.root = np.sqrt(np.repeat(masses, 3))
 
     def _atoms(self, positions: Array) -> Atoms:
-        return Atoms(self.start.numbers, positions, info=dict(self.start.info))
+        return Atoms(self.start.numbers, positions, masses=self.masses, info=dict(self.start.info))
 
     def evaluate(self, positions: Array) -> tuple[float, Array]:
         energy, forces = evaluate_atoms(self.calculator, [self._atoms(positions)])[0]

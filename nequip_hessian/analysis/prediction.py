@@ -75,6 +75,38 @@ def masses_of(
     return np.asarray(table, dtype=np.float64)[np.asarray(numbers, dtype=int)]
 
 
+def with_isotopes(
+    numbers: npt.NDArray[Any], masses: npt.NDArray[np.float64], isotopes: Sequence[str]
+) -> npt.NDArray[np.float64]:
+    """Replace the masses of some atoms.
+
+    Args:
+        numbers: (N,) atomic numbers; masses: (N,), u
+        isotopes: `ATOM=MASS` each, ATOM an index from 0 or a symbol (all atoms of the element), MASS in u
+
+    Returns:
+        (N,), u.
+
+    Raises:
+        ConfigError: not of this form, no such atom, or a mass that is not positive.
+    """
+    result = np.array(masses, dtype=np.float64)
+    for text in isotopes:
+        atom, _, value = text.partition("=")
+        try:
+            mass = float(value)
+            chosen = [int(atom)] if atom.isdigit() else np.flatnonzero(numbers == chemical_symbols.index(atom)).tolist()
+        except ValueError:
+            mass, chosen = 0.0, []
+        if not (np.isfinite(mass) and mass > 0) or not chosen or max(chosen) >= len(result):
+            raise ConfigError(
+                f"isotope {text!r}: expected ATOM=MASS with an atom 0 to {len(result) - 1} or an element of this "
+                "geometry, and a mass in u, e.g. 3=2.014 or H=2.014"
+            )
+        result[chosen] = mass
+    return result
+
+
 def refuse_unknown_elements(calculator: Any, numbers: Iterable[int], model: str) -> None:
     """Raise where a model says which elements it knows and one of `numbers` is not among them.
 

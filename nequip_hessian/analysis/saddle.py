@@ -143,25 +143,26 @@ def search_saddle(
         raise ConfigError("saddle search: expected fmax above 0, steps and hessian_every of 1 or more")
     sella = _sella()
     counter = CountingCalculator(calculator)
-    work = Atoms(atoms.numbers, atoms.positions, info=dict(atoms.info))
+    work = Atoms(atoms.numbers, atoms.positions, masses=atoms.get_masses(), info=dict(atoms.info))
     work.calc = counter
     options: dict[str, Any] = {"hessian_function": counter.get_hessian} if with_hessian else {}
     if with_hessian and hessian_every is not None:
         options["diag_every_n"] = hessian_every
-    begun, taken, done, reason = time.perf_counter(), 0, False, ""
+    begun, done, reason = time.perf_counter(), False, ""
+    search: Any = None
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # its own on ill-conditioned steps, which its trust radius handles
             search = sella(work, order=1, internal=internal, logfile=None, **options)
             done = bool(search.run(fmax=fmax, steps=steps))
-        taken = int(search.nsteps)
         if not done:
-            reason = f"not converged after {taken} steps"
+            reason = f"not converged after {search.nsteps} steps"
     except HessianDataError as exc:
         reason = str(exc)
     except Exception as exc:  # whatever the model or Sella raises ends this search, not the run
         reason = f"{type(exc).__name__}: {exc}".splitlines()[0]
     seconds = time.perf_counter() - begun
+    taken = 0 if search is None else int(search.nsteps)
     counts = (taken, counter.gradient_calls, counter.hessian_calls, seconds, with_hessian)
     return _outcome(work, counter, done, reason, counts, masses, fmax)
 
@@ -185,7 +186,8 @@ def _outcome(
     masses: Array | None,
     fmax: float,
 ) -> SaddleSearch:
-    bare = Atoms(work.numbers, work.positions, info=dict(work.info))
+    bare = work.copy()
+    bare.calc = None
     energy, forces = float("nan"), np.full((len(bare), 3), np.nan)
     hessian = modes = None
     try:

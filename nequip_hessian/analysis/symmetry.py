@@ -75,8 +75,8 @@ def _reference_pair(centred: Array, kinds: list[tuple[int, float]]) -> tuple[int
                 best = (cost, i, j)
     if best is None:  # every pair is nearly in line: the widest one
         areas = np.linalg.norm(np.cross(centred[:, None], centred[None]), axis=-1)
-        i, j = np.unravel_index(int(np.argmax(areas)), areas.shape)
-        return int(i), int(j)
+        widest = divmod(int(np.argmax(areas)), len(kinds))
+        return widest[0], widest[1]
     return best[1], best[2]
 
 

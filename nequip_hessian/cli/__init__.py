@@ -31,6 +31,8 @@ VERBS = (
     "energy",
     "optimise",
     "vibrations",
+    "ts",
+    "irc",
     "evaluate",
 )
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 _EPILOG = """\
 examples:
   nequip-hessian vibrations model.nequip.zip molecule.xyz --optimise
-  nequip-hessian vibrations last.ckpt ts.xyz -o modes/        (frequencies.csv, .json, an animation a mode)
+  nequip-hessian vibrations last.ckpt ts.xyz -o modes/        (tables, Molden, Jmol, an animation a mode)
   nequip-hessian vibrations last.ckpt --compare my-orca.hess  (both side by side, matched by overlap)
+  nequip-hessian vibrations tblite molecule.xyz --optimise --ir --temperature 373 -o modes/
+  nequip-hessian vibrations last.ckpt molecule.xyz --ir my-orca.hess --isotope H=2.014
 
 Translations and rotations are projected out. Imaginary wavenumbers are printed as 1426.0i and are negative in files.
 """
@@ -18,33 +22,47 @@ Translations and rotations are projected out. Imaginary wavenumbers are printed 
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
-    from nequip_hessian.cli.energy import add_model_arguments
+    from nequip_hessian.cli._potential import (
+        add_potential_arguments,
+        add_state_arguments,
+        add_thermochemistry_arguments,
+    )
 
     parser = subparsers.add_parser(
         "vibrations",
-        help="normal modes with a model, beside a calculation's if wanted",
-        description="Harmonic vibrations from a model's exact Hessian: wavenumbers, modes, zero-point energy.",
+        help="normal modes and thermochemistry with a model, beside a calculation's if wanted",
+        description="Harmonic vibrations from a model's exact Hessian: wavenumbers, modes, zero-point energy, "
+        "thermochemistry of the ideal gas, infrared spectrum.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_model_arguments(parser)
+    add_potential_arguments(parser)
     parser.add_argument("geometry", nargs="?", metavar="GEOMETRY", help="file with one or more geometries")
     parser.add_argument("--compare", metavar="FILE", help="output of a frequency calculation to compare with")
     parser.add_argument("--optimise", action="store_true", help="minimise with the model first")
+    parser.add_argument("--freeze", metavar="ATOMS", help="atoms held fixed, counted from 0, e.g. 0,3-5")
     parser.add_argument(
-        "--masses", choices=("standard", "isotopic"), default="standard", help="atomic masses (default: standard)"
+        "--ir",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="infrared intensities; dipole derivatives from this output, or from the model where it has dipoles",
     )
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="write frequencies and animated modes there")
+    parser.add_argument("--fwhm", type=float, default=15.0, help="width of the bands, cm⁻¹ (default: 15)")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="write frequencies, modes and spectrum there")
+    parser.add_argument("--hessian", metavar="FILE", help="write the Hessian: .npy for one geometry, .npz for several")
+    add_thermochemistry_arguments(parser)
+    add_state_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Analyse, compare, print the tables, write what was asked for."""
-    from nequip_hessian.calculator import HessianCalculator
+    from nequip_hessian.cli._potential import potential
 
     if not args.geometry and not args.compare:
         print("nequip-hessian vibrations: give a GEOMETRY, --compare FILE, or both", file=sys.stderr)
         return 2
-    calculator = HessianCalculator.from_file(args.model, device=args.device)
+    calculator = potential(args)
     if args.compare:
         from nequip_hessian.analysis.single import compare_with_file
         from nequip_hessian.report.single import comparison_table
@@ -54,12 +72,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _analyse(args: argparse.Namespace, calculator: Any) -> int:
-    from nequip_hessian.analysis.geometries import read_geometries
+    from ase.constraints import FixAtoms
+
     from nequip_hessian.analysis.optimisation import relax_all
     from nequip_hessian.analysis.single import model_vibrations
-    from nequip_hessian.report.single import vibration_table, write_hessians, write_vibrations
+    from nequip_hessian.cli._potential import atom_list, geometries
+    from nequip_hessian.report.single import vibration_table, write_hessians
 
-    frames = read_geometries(args.geometry)
+    frames = geometries(args, args.geometry)
+    for atoms in frames:
+        if args.freeze:
+            atoms.set_constraint(FixAtoms(atom_list(args.freeze, len(atoms))))
     failures = []
     if args.optimise:
         _, outcomes = relax_all(frames, calculator)
@@ -69,10 +92,71 @@ def _analyse(args: argparse.Namespace, calculator: Any) -> int:
         print(f"nequip-hessian vibrations: {line}", file=sys.stderr)
     if failures:
         return 1
-    found = [model_vibrations(calculator, atoms, args.masses) for atoms in frames]
-    print("\n\n".join(vibration_table(each) for each in found))
-    for i, each in enumerate(found if args.output else []):
-        write_vibrations(args.output, each, f"{i}_" if len(found) > 1 else "")
+    found = []
+    for i, atoms in enumerate(frames):
+        fixed = sorted({int(k) for c in atoms.constraints if isinstance(c, FixAtoms) for k in c.get_indices()})
+        each = model_vibrations(calculator, atoms, atoms.get_masses(), fixed)
+        strength = _intensities(args, calculator, each)
+        print("\n\n" * bool(i) + vibration_table(each, strength))
+        thermal = _thermochemistry(args, each)
+        if args.output:
+            _write(args, each, strength, thermal, f"{i}_" if len(frames) > 1 else "")
+        found.append(each)
     if args.hessian:
         write_hessians(args.hessian, [each.hessian for each in found])
     return 0
+
+
+def _thermochemistry(args: argparse.Namespace, found: Any) -> Any:
+    """Thermochemistry of a free molecule at a stationary point, printed; None elsewhere."""
+    from nequip_hessian.cli._potential import gas
+    from nequip_hessian.report.single import STATIONARY
+    from nequip_hessian.report.thermochemistry import thermochemistry_table
+
+    free = found.active is None and not found.atoms.pbc.any() and found.largest_force <= STATIONARY
+    if not free:
+        return None
+    thermal = gas(args, found.atoms, found.result, found.energy)
+    print(thermochemistry_table(thermal))
+    return thermal
+
+
+def _intensities(args: argparse.Namespace, calculator: Any, found: Any) -> Any:
+    """Infrared intensities (m,), km/mol, where they were asked for."""
+    import numpy as np
+
+    from nequip_hessian.analysis.infrared import infrared_intensities
+    from nequip_hessian.analysis.single import file_dipole_derivatives
+    from nequip_hessian.errors import ConfigError
+    from nequip_hessian.potentials import dipole_derivatives
+
+    if args.ir is None:
+        return None
+    table = file_dipole_derivatives(args.ir, found.atoms) if args.ir else dipole_derivatives(calculator, found.atoms)
+    if table is None:
+        raise ConfigError("--ir: this model gives no dipole moments; name an output that has dipole derivatives")
+    if found.active is not None:
+        table = table[(3 * found.active[:, None] + np.arange(3)).ravel()]
+    return infrared_intensities(found.result, table)
+
+
+def _write(args: argparse.Namespace, found: Any, intensities: Any, thermal: Any, prefix: str) -> None:
+    from nequip_hessian.analysis.infrared import spectrum
+    from nequip_hessian.report.job_figures import spectrum_plot
+    from nequip_hessian.report.single import write_vibrations
+    from nequip_hessian.report.tables import jsonable, write_csv
+    from nequip_hessian.report.thermochemistry import thermochemistry_facts
+
+    folder = Path(args.output)
+    write_vibrations(folder, found, prefix, intensities)
+    if thermal is not None:
+        text = json.dumps(jsonable(thermochemistry_facts(thermal)), indent=1, allow_nan=False)
+        (folder / f"{prefix}thermochemistry.json").write_text(text, encoding="utf-8")
+    if intensities is not None:
+        grid, absorption = spectrum(found.result.wavenumbers, intensities, fwhm=args.fwhm)
+        names = ("wavenumber_cm", "absorption_km_per_mol_per_cm")
+        rows = [dict(zip(names, map(float, pair), strict=True)) for pair in zip(grid, absorption, strict=True)]
+        write_csv(folder / f"{prefix}spectrum.csv", rows)
+        canvas = spectrum_plot(grid, absorption, found.result.wavenumbers, intensities)
+        canvas.savefig(folder / f"{prefix}spectrum.svg", metadata={"Date": None})
+        canvas.savefig(folder / f"{prefix}spectrum.png", dpi=200)

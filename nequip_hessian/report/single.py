@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,14 @@ from nequip_hessian.analysis.optimisation import Relaxation
 from nequip_hessian.analysis.single import Comparison, SingleVibrations
 from nequip_hessian.analysis.vibrations import animate_mode, format_wavenumber
 from nequip_hessian.errors import ConfigError
+from nequip_hessian.report.modes import write_modes
 from nequip_hessian.report.tables import jsonable, write_csv
 from nequip_hessian.units import CM_TO_EV, KCAL_PER_MOL, MDYN_PER_ANGSTROM, WAVENUMBER
 
 Float = npt.NDArray[np.floating[Any]]
+
+STATIONARY: Final = 0.05
+"""Largest force, eV/angstrom, at which a geometry counts as a stationary point."""
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
@@ -49,15 +53,25 @@ def optimisation_table(before: Sequence[float], outcomes: Sequence[Relaxation]) 
     return align(rows)
 
 
-def vibration_table(found: SingleVibrations) -> str:
-    """Wavenumbers, quanta, reduced masses and force constants of one geometry, and its zero-point energy."""
+def vibration_rows(found: SingleVibrations, intensities: Float | None = None) -> list[list[str]]:
+    """One row a mode under the head; intensities (m,), km/mol."""
     result = found.result
     rows = [["mode", "cm⁻¹", "meV", "reduced mass / u", "force constant / mdyn/Å"]]
+    if intensities is not None:
+        rows[0].append("IR / km/mol")
     masses = result.reduced_masses()
     constants = _force_constants(result.wavenumbers, masses)
     for k, (value, mass, constant) in enumerate(zip(result.wavenumbers, masses, constants, strict=True)):
         quantum = f"{1000 * abs(value) * CM_TO_EV:.2f}{'i' if value < 0 else ''}"
-        rows.append([str(k), format_wavenumber(value), quantum, f"{mass:.4f}", f"{constant:.4f}"])
+        strength = [] if intensities is None else [f"{intensities[k]:.2f}"]
+        rows.append([str(k), format_wavenumber(value), quantum, f"{mass:.4f}", f"{constant:.4f}", *strength])
+    return rows
+
+
+def vibration_table(found: SingleVibrations, intensities: Float | None = None) -> str:
+    """Wavenumbers, quanta, reduced masses and force constants of one geometry, and its zero-point energy."""
+    result = found.result
+    rows = vibration_rows(found, intensities)
     zpe = result.zero_point_energy
     lines = [f"{found.atoms.get_chemical_formula()}, energy {found.energy:.6f} eV"]
     lines.append(align(rows) if len(rows) > 1 else "no vibrations: a single atom")
@@ -65,7 +79,7 @@ def vibration_table(found: SingleVibrations) -> str:
     lines.append(
         f"imaginary modes below -20 cm⁻¹: {result.n_imaginary}; rigid motions projected out: {found.n_projected}"
     )
-    if found.largest_force > 0.05:
+    if found.largest_force > STATIONARY:
         lines.append(
             f"largest force {found.largest_force:.3f} eV/Å: this is no stationary point of the model, where harmonic "
             "frequencies have no meaning; optimise first (--optimise)"
@@ -139,14 +153,17 @@ def write_hessians(path: str | Path, hessians: Sequence[Float]) -> None:
         np.savez(place, allow_pickle=False, **{f"hessian_{i}": hessian for i, hessian in enumerate(hessians)})
 
 
-def write_vibrations(folder: str | Path, found: SingleVibrations, prefix: str = "") -> list[Path]:
-    """Write frequencies.csv, frequencies.json and one animated extended XYZ a mode into a folder.
+def write_vibrations(
+    folder: str | Path, found: SingleVibrations, prefix: str = "", intensities: Float | None = None
+) -> list[Path]:
+    """Write frequencies.csv, frequencies.json, modes for viewers and one animated extended XYZ a mode into a folder.
 
-    The JSON holds everything: wavenumbers cm^-1, modes as unit-norm Cartesian displacements (m, N, 3), masses u.
+    The JSON holds everything: wavenumbers cm^-1, modes as unit-norm Cartesian displacements (m, N, 3), masses u,
+    intensities (m,) km/mol where given.
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    result, displacements = found.result, found.result.displacements()
+    result, displacements = found.result, found.displacements()
     masses = result.reduced_masses()
     columns = zip(result.wavenumbers, masses, _force_constants(result.wavenumbers, masses), strict=True)
     rows = [
@@ -154,6 +171,8 @@ def write_vibrations(folder: str | Path, found: SingleVibrations, prefix: str = 
         for k, (value, mass, c) in enumerate(columns)
     ]
     table, document = place / f"{prefix}frequencies.csv", place / f"{prefix}frequencies.json"
+    if intensities is not None:
+        rows = [{**row, "ir_intensity_km_per_mol": float(i)} for row, i in zip(rows, intensities, strict=True)]
     write_csv(table, rows)
     facts = {
         "symbols": found.atoms.get_chemical_symbols(),
@@ -165,9 +184,12 @@ def write_vibrations(folder: str | Path, found: SingleVibrations, prefix: str = 
         "rigid_motions_projected": found.n_projected,
         "masses_u": result.masses,
         "modes": displacements,
+        "ir_intensities_km_per_mol": intensities,
+        "active_atoms": found.active,
     }
     document.write_text(json.dumps(jsonable(facts), indent=1, allow_nan=False), encoding="utf-8")
     written = [table, document]
+    written += write_modes(place, found.atoms, result.wavenumbers, displacements, intensities, prefix)
     for k, displacement in enumerate(displacements):
         frames = animate_mode(found.atoms, displacement)
         for frame in frames:

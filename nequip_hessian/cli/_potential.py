@@ -1,0 +1,143 @@
+"""What the verbs for single jobs share: which potential, which geometry, which electronic state."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from nequip_hessian.errors import ConfigError
+
+MODEL_HELP = "NequIP file (.ckpt, .nequip.zip, .nequip.pt2), tblite, tblite:GFN1-xTB, or ase:package.module:Calculator"
+
+
+def add_potential_arguments(parser: Any) -> None:
+    """Add MODEL and what belongs to it."""
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for a NequIP file (default: cpu)")
+    parser.add_argument(
+        "--calculator-options", metavar="JSON", help="keyword arguments of an ASE calculator or of tblite's"
+    )
+
+
+def add_state_arguments(parser: Any) -> None:
+    """Add charge, multiplicity and masses."""
+    parser.add_argument(
+        "--charge", type=int, help="total charge, e, for tblite and calculators that read atoms.info (default: 0)"
+    )
+    parser.add_argument(
+        "--multiplicity", type=int, help="2S + 1; also the electronic degeneracy in the entropy (default: lowest)"
+    )
+    parser.add_argument(
+        "--masses", choices=("standard", "isotopic"), default="standard", help="atomic masses (default: standard)"
+    )
+    parser.add_argument(
+        "--isotope",
+        action="append",
+        default=[],
+        metavar="ATOM=MASS",
+        help="mass of one atom, u, counted from 0, e.g. 3=2.014; or of all of an element, e.g. H=2.014; repeatable",
+    )
+
+
+def add_thermochemistry_arguments(parser: Any) -> None:
+    """Add temperature, pressure, symmetry number and the treatment of low modes."""
+    parser.add_argument("--temperature", type=float, default=298.15, help="K (default: 298.15)")
+    parser.add_argument("--pressure", type=float, default=1.01325, help="bar (default: 1.01325, 1 atm)")
+    parser.add_argument(
+        "--symmetry", type=int, metavar="N", help="rotational symmetry number (default: found from the geometry)"
+    )
+    parser.add_argument(
+        "--low-modes",
+        choices=("rrho", "grimme", "truhlar"),
+        default="grimme",
+        help="entropy of low modes: harmonic, Grimme's quasi-RRHO, or raised to 100 cm⁻¹ (default: grimme)",
+    )
+
+
+def potential(args: argparse.Namespace) -> Any:
+    """Make the calculator that the command line names."""
+    from nequip_hessian.potentials import load_potential
+
+    options = {}
+    if args.calculator_options:
+        try:
+            options = json.loads(args.calculator_options)
+        except json.JSONDecodeError as exc:
+            raise ConfigError(
+                f"--calculator-options: expected a JSON object, found {args.calculator_options!r} ({exc.msg})"
+            ) from None
+        if not isinstance(options, dict):
+            raise ConfigError(f"--calculator-options: expected a JSON object, found {args.calculator_options!r}")
+    return load_potential(args.model, device=args.device, options=options)
+
+
+def geometries(args: argparse.Namespace, path: str) -> list[Any]:
+    """Read all geometries of a file; charge and multiplicity of the command line go into their `info`, masses too.
+
+    Raises:
+        FormatError: the file; EngineError: a multiplicity that does not fit the electrons.
+    """
+    from nequip_hessian.analysis.geometries import read_geometries
+    from nequip_hessian.analysis.prediction import masses_of, with_isotopes
+    from nequip_hessian.label.engine import electronic_state
+    from nequip_hessian.label.geometries import record_from_atoms
+
+    frames = read_geometries(path)
+    for index, atoms in enumerate(frames):
+        atoms.set_masses(with_isotopes(atoms.numbers, masses_of(atoms.numbers, args.masses), args.isotope))
+        if args.charge is not None:
+            atoms.info["charge"] = args.charge
+        if args.multiplicity is not None:
+            atoms.info["multiplicity"] = atoms.info["spin"] = args.multiplicity
+        if not atoms.pbc.any():
+            charge, multiplicity = electronic_state(record_from_atoms(atoms, f"{path}, geometry {index}"))
+            atoms.info.update(charge=charge, multiplicity=multiplicity)
+    return frames
+
+
+def geometry(args: argparse.Namespace, path: str) -> Any:
+    """Read the only geometry of a file, the last one of several (an optimisation).
+
+    Raises:
+        FormatError, EngineError: as `geometries`.
+    """
+    return geometries(args, path)[-1]
+
+
+def atom_list(text: str, n_atoms: int) -> list[int]:
+    """Atom indices of a text such as `0,3-5`.
+
+    Raises:
+        ConfigError: not of this form, or an atom that is not there.
+    """
+    chosen: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdigit() or (last and not last.isdigit()):
+            raise ConfigError(f"atoms {text!r}: expected numbers from 0 and ranges, e.g. 0,3-5")
+        chosen += range(int(first), int(last or first) + 1)
+    if not chosen or max(chosen) >= n_atoms:
+        raise ConfigError(f"atoms {text!r}: expected atoms 0 to {n_atoms - 1}")
+    return sorted(set(chosen))
+
+
+def gas(args: argparse.Namespace, atoms: Any, modes: Any, energy: float) -> Any:
+    """Thermochemistry of a molecule as the command line wants it; symmetry number found where none is given."""
+    from nequip_hessian.analysis.symmetry import symmetry_number
+    from nequip_hessian.analysis.thermochemistry import thermochemistry
+
+    sigma = args.symmetry
+    if sigma is None:
+        sigma = symmetry_number(atoms.numbers, atoms.positions, modes.masses)
+    return thermochemistry(
+        modes.wavenumbers,
+        atoms.positions,
+        modes.masses,
+        energy=energy,
+        temperature=args.temperature,
+        pressure=1e5 * args.pressure,
+        symmetry_number=sigma,
+        multiplicity=int(atoms.info.get("multiplicity") or 1),
+        treatment=args.low_modes,
+    )

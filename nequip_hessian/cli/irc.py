@@ -1,0 +1,93 @@
+"""`nequip-hessian irc`: down both sides of a transition state."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+_EPILOG = """\
+examples:
+  nequip-hessian irc model.nequip.zip ts.xyz -o irc/
+  nequip-hessian irc tblite ts.xyz --reactant reactant.xyz --product product.xyz -o irc/
+  nequip-hessian irc ase:mace.calculators:mace_off ts.xyz --calculator-options '{"model": "small"}'
+
+exit status: 0 both sides end at minima (and at the given ones); 1 one does not, or the geometry is no transition state
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb to the command line."""
+    from nequip_hessian.cli._potential import add_potential_arguments, add_state_arguments
+
+    parser = subparsers.add_parser(
+        "irc",
+        help="down both sides of a transition state",
+        description="Follow the intrinsic reaction coordinate from a transition state to both sides, minimise from its "
+        "ends, and say which minima they are, by their bonds and by RMSD.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_potential_arguments(parser)
+    parser.add_argument("geometry", metavar="TS", help="file with a transition state of this model")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="write the path, the minima and a page there")
+    for name in ("reactant", "product"):
+        parser.add_argument(f"--{name}", metavar="FILE", help=f"the {name} it should lead to, atoms in the same order")
+    parser.add_argument("--step", type=float, default=0.05, help="u^1/2 Å (default: 0.05)")
+    parser.add_argument("--points", type=int, default=400, help="at most so many on a side (default: 400)")
+    parser.add_argument(
+        "--fmax", type=float, default=0.02, help="force at which a side has arrived, eV/Å (default: 0.02)"
+    )
+    parser.add_argument(
+        "--hessian-every", type=int, default=5, metavar="N", help="take the Hessian at every N points (default: 5)"
+    )
+    add_state_arguments(parser)
+
+
+def known_minima(args: argparse.Namespace, calculator: Any, reference: Any) -> dict[str, Any]:
+    """Minimise the ends that were given with the model; by name.
+
+    Raises:
+        ConfigError: other atoms or another order, or one that cannot be minimised.
+    """
+    from nequip_hessian.analysis.optimisation import relax
+    from nequip_hessian.cli._potential import geometry
+    from nequip_hessian.errors import ConfigError
+
+    known = {}
+    for name in ("reactant", "product"):
+        path = getattr(args, name)
+        if path is None:
+            continue
+        atoms = geometry(args, path)
+        if atoms.numbers.tolist() != reference.numbers.tolist():
+            raise ConfigError(f"{path}: other atoms than the transition state has, or another order of them")
+        outcome = relax(atoms, calculator)
+        if outcome.failure:
+            raise ConfigError(f"{path}: cannot be minimised with this model: {outcome.failure}")
+        known[name] = outcome.atoms
+    return known
+
+
+def run(args: argparse.Namespace) -> int:
+    """Follow both sides, print the table, write what was asked for."""
+    from tqdm import tqdm
+
+    from nequip_hessian.analysis.irc import intrinsic_reaction_coordinate
+    from nequip_hessian.cli._potential import geometry, potential
+    from nequip_hessian.report.irc import from_reactant, irc_failure, irc_table, write_irc
+
+    atoms = geometry(args, args.geometry)
+    calculator = potential(args)
+    known = known_minima(args, calculator, atoms)
+    settings = {name: getattr(args, name) for name in ("step", "points", "fmax", "hessian_every")}
+    with tqdm(desc="irc", unit=" points", disable=None, leave=False) as bar:
+        path = intrinsic_reaction_coordinate(atoms, calculator, **settings, on_step=bar.update)
+    path = from_reactant(path, known)
+    print(irc_table(path, known))
+    if args.output:
+        write_irc(Path(args.output), path, known, {"Model": args.model, "Start": args.geometry, **settings})
+    if failure := irc_failure(path, known):
+        print(f"nequip-hessian irc: {failure}", file=sys.stderr)
+    return 1 if failure else 0
