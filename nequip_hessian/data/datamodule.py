@@ -7,7 +7,7 @@ from typing import Any
 from nequip.data.datamodule import NequIPDataModule
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from nequip_hessian.data.dataset import HessianDataset
+from nequip_hessian.data.dataset import HessianDataset, labelled_geometries
 from nequip_hessian.data.settings import ProbeSettings, for_validation, parse
 from nequip_hessian.data.split import select, split_by_scheme
 from nequip_hessian.data.statistics import statistics
@@ -188,4 +188,4 @@ def _without_missing(store: str, config: dict[str, Any]) -> dict[str, Any]:
         return config
     opened = HessianStore(store)
     indices = select(opened, config["split"], config["part"], config["seed"])
-    return config if opened.has_hessian[indices].any() else {**config, "hessian": None}
+    return config if labelled_geometries(opened, config["hessian"])[indices].any() else {**config, "hessian": None}

@@ -67,7 +67,7 @@ class HessianDataset(AtomicDataset):
         # A zero cell would give molecules a NaN stress, which nequip-compile's check of a model stumbles over.
         self.periodic = bool(np.asarray(self.store.pbc)[self.indices].any())
         self.probes = self._make_probes(hessian, fixed_probes, seed)
-        self._label_mask = np.zeros(0, dtype=bool) if hessian is None else self._labelled(hessian)
+        self._label_mask = np.zeros(0, dtype=bool) if hessian is None else labelled_geometries(self.store, hessian)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -110,7 +110,7 @@ class HessianDataset(AtomicDataset):
         if hessian is None:
             return None
         parse(hessian)
-        labelled = float(np.mean(self._labelled(hessian)[self.indices]))
+        labelled = float(np.mean(labelled_geometries(self.store, hessian)[self.indices]))
         if labelled == 0.0:
             what = "stored Hessian products" if hessian.get("mode") == "stored" else "a Hessian"
             raise ConfigError(
@@ -119,24 +119,13 @@ class HessianDataset(AtomicDataset):
             )
         options = dict(hessian)
         if options.get("mode") == "stored" and options.get("k") is None:
-            options["k"] = int(self._stored_counts()[self.indices].max())
+            options["k"] = int(_stored_counts(self.store)[self.indices].max())
         if options.get("method") == "taylor" and self._partial()[self.indices].any():
             raise ConfigError(
                 "hessian method `taylor`: this part has partial Hessians, which do not say how the forces on the other "
                 "atoms change; take another method"
             )
         return HessianProbes(**options, max_atoms=self.max_atoms, seed=seed, fixed=fixed, labelled_fraction=labelled)
-
-    def _labelled(self, hessian: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """(G,) whether a geometry of the store has what the mode needs."""
-        return self._stored_counts() > 0 if hessian.get("mode") == "stored" else np.asarray(self.store.has_hessian)
-
-    def _stored_counts(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """(G,) number of stored probes of each geometry."""
-        offset = self.store.array("product/row_offset")
-        if offset is None:
-            return np.zeros(len(self.store), dtype=np.int64)
-        return np.asarray(np.diff(offset) // np.diff(self.store.atom_offset), dtype=np.int64)
 
     def _partial(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """(G,) whether a geometry's Hessian covers some of its atoms only."""
@@ -220,3 +209,16 @@ class HessianDataset(AtomicDataset):
             return
         for key, rows in ((_keys.HESSIAN_PROBE_KEY, record.probes), (_keys.HESSIAN_PRODUCT_KEY, record.products)):
             data[key] = rows.transpose(1, 0, 2).reshape(len(record), -1)
+
+
+def labelled_geometries(store: HessianStore, hessian: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which geometries of a store have what a `hessian:` entry learns from: (G,) boolean."""
+    return _stored_counts(store) > 0 if hessian.get("mode") == "stored" else np.asarray(store.has_hessian)
+
+
+def _stored_counts(store: HessianStore) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(G,) number of stored probes of each geometry."""
+    offset = store.array("product/row_offset")
+    if offset is None:
+        return np.zeros(len(store), dtype=np.int64)
+    return np.asarray(np.diff(offset) // np.diff(store.atom_offset), dtype=np.int64)

@@ -183,9 +183,10 @@ class GeometryMean(Metric):
                 "term; use nequip.train.EnergyForceLoss and EnergyForceMetrics"
             )
         if settings.mass_weighted != self.mass_weighted:
+            wanted, found = str(self.mass_weighted).lower(), str(settings.mass_weighted).lower()
             raise ConfigError(
-                f"{self}: needs mass_weighted: {str(self.mass_weighted).lower()} in `hessian:` (for metrics in "
-                f"val_hessian), found {str(settings.mass_weighted).lower()}"
+                f"{self}: needs mass_weighted: {wanted} in `hessian:` (for metrics in val_hessian), found {found}; for "
+                "true EnergyForceMassWeightedHessianLoss and mass_weighted_hessian_rmse"
             )
 
     def _add(self, values: torch.Tensor, count: torch.Tensor | float) -> None:
