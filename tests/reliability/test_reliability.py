@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import faults
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 
 from nequip_hessian.store import StoreWriter
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +74,13 @@ def test_every_file_and_folder_is_on_disk_before_the_rename(tmp_path, monkeypatc
     with StoreWriter(target) as writer:
         writer.append(faults.springs(4, 0))
     assert str(tmp_path) in synced  # the new name itself
+
+
+def test_page_is_of_a_full_run_without_a_failure():
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    assert "A full run" in text
+    rows = re.findall(r"^\| .* \| (\d+) \|$", text, flags=re.MULTILINE)
+    assert rows == ["0"] * len(measure.steps(False))
 
 
 def test_springs_are_a_sound_hessian():
