@@ -13,7 +13,6 @@ import pytest
 
 from nequip_hessian.store import StoreWriter
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
