@@ -31,8 +31,10 @@ VERBS = (
     "energy",
     "optimise",
     "vibrations",
+    "neb",
     "ts",
     "irc",
+    "reaction",
     "evaluate",
 )
 
