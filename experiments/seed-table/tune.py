@@ -1,0 +1,122 @@
+"""Short trials for the shared settings: `python experiments/seed-table/tune.py --store STORE --work WORK`.
+
+First the learning rate and the share of the forces for E-F alone, then, with those fixed, the share of the Hessian for
+E-F-H; validation reactions, training set `mixed`. Writes tuning.json and tuning.md beside this file. Trials that are
+done are not done again. The choice is then written down in plan.py by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from plan import LOSSES, SETTINGS, Run
+from run import HERE, hydra, train
+from stores import make_stores
+
+UPDATES = 1000
+RATES = (0.003, 0.01, 0.03)
+FORCE_SHARES = (1.0, 10.0)
+HESSIAN_SHARES = (0.01, 0.03, 0.1)
+VALIDATION = {
+    "_target_": "nequip_hessian.train.EnergyForceHessianMetrics",
+    "coeffs": {"per_atom_energy_rmse": 1.0, "forces_rmse": 1.0, "hessian_rmse": None},
+}
+
+
+def trials(stage: str) -> dict[str, tuple[Run, list[str]]]:
+    """Name -> run and overrides."""
+    found = {}
+    if stage == "E-F":
+        for rate in RATES:
+            found[f"E-F, learning rate {rate:g}"] = _trial("E-F", LOSSES["E-F"]["coeffs"], rate)
+        rate = SETTINGS["training_module.optimizer.lr"]
+        for share in FORCE_SHARES[1:]:
+            coeffs = {"total_energy": 1.0, "forces": share}
+            found[f"E-F, learning rate {rate:g}, forces {share:g}"] = _trial("E-F", coeffs, rate)
+    else:
+        rate = SETTINGS["training_module.optimizer.lr"]
+        for share in HESSIAN_SHARES:
+            coeffs = {**LOSSES["E-F"]["coeffs"], "hessian": share}
+            found[f"E-F-H, Hessian {share:g}"] = _trial("E-F-H", coeffs, rate)
+    return found
+
+
+def _trial(arm: str, coeffs: Any, rate: float) -> tuple[Run, list[str]]:
+    words = [f"training_module.optimizer.lr={rate}"]
+    words += [f"++training_module.loss.coeffs.{name}={value}" for name, value in coeffs.items()]
+    if arm == "E-F-H":
+        words += ["~training_module.val_metrics", f"+training_module.val_metrics={hydra(VALIDATION)}"]
+    return Run(arm, "mixed", 1, 1, updates=UPDATES), words
+
+
+def validated(folder: Path) -> dict[str, float]:
+    """Last validation figures of a trial."""
+    found: dict[str, float] = {}
+    for path in sorted(folder.glob("lightning_logs/version_*/metrics.csv")):
+        with path.open() as stream:
+            for row in csv.DictReader(stream):
+                found |= {k: float(v) for k, v in row.items() if k.startswith("val0_epoch/") and v}
+    return {name.removeprefix("val0_epoch/"): value for name, value in found.items()}
+
+
+def page(results: dict[str, dict[str, float]]) -> str:
+    """The trials as a table."""
+    lines = [
+        "# Settings: what was tried",
+        "",
+        f"Made by `tune.py`: trials of {UPDATES} updates on the training set `mixed`, seed 1; errors on points of the "
+        "validation reactions (the exponential moving average of the weights).",
+        "",
+        "| trial | energy per atom RMSE, meV | force RMSE, meV/Å | Hessian RMSE (fixed random probes), eV/Å² |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, found in results.items():
+        hessian = f"{found['hessian_rmse']:.2f}" if "hessian_rmse" in found else "–"
+        energy, force = 1000 * found["per_atom_energy_rmse"], 1000 * found["forces_rmse"]
+        lines.append(f"| {name} | {energy:.1f} | {force:.0f} | {hessian} |")
+    chosen = LOSSES["E-F-H"]["coeffs"]
+    rate = SETTINGS["training_module.optimizer.lr"]
+    lines += ["", f"Taken for all arms (plan.py): learning rate {rate:g}; shares of the loss {chosen}."]
+    return "\n".join([*lines, ""])
+
+
+def main() -> int:
+    """Run the trials and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", type=Path, required=True, help="the data set reactions-xtb")
+    parser.add_argument("--work", type=Path, required=True, help="folder for derived stores, logs and checkpoints")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="trials side by side")
+    parser.add_argument("--stage", choices=("E-F", "E-F-H"), help="only these trials; default: both")
+    args = parser.parse_args()
+    stores = args.work.resolve() / "stores"
+    make_stores(args.store, stores)
+    file = HERE / "tuning.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    todo = {}
+    for stage in [args.stage] if args.stage else ["E-F", "E-F-H"]:
+        todo |= {name: trial for name, trial in trials(stage).items() if name not in results}
+
+    def one(name: str) -> tuple[str, dict[str, float]]:
+        run, words = todo[name]
+        folder = args.work.resolve() / "tuning" / name.replace(", ", "_").replace(" ", "-")
+        train(run, stores, folder, words)
+        return name, validated(folder)
+
+    with ThreadPoolExecutor(args.processes) as pool:
+        for name, found in pool.map(one, todo):
+            results[name] = found
+            file.write_text(json.dumps(results, indent=1) + "\n")
+            (HERE / "tuning.md").write_text(page(results))
+            print(name, {k: round(v, 4) for k, v in found.items()}, flush=True)
+    (HERE / "tuning.md").write_text(page(results))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
