@@ -84,7 +84,8 @@ class JobCache(Cache):
         sides = []
         for name in ("forward", "reverse"):
             minimum = _relaxation(kept, f"{name}.minimum.", template)
-            sides.append(Side(*(kept[f"{name}.{field}"] for field in _SIDE), str(kept[f"{name}.ended"]), minimum, 0))
+            arc, positions, energies, forces = (kept[f"{name}.{field}"] for field in _SIDE)
+            sides.append(Side(arc, positions, energies, forces, str(kept[f"{name}.ended"]), minimum, 0))
         start = _moved(template, kept["positions"])
         return ReactionCoordinate(start, float(kept["energy"]), kept["forces"], kept["wavenumbers"], sides[0], sides[1])
 

@@ -158,12 +158,14 @@ def write_job(folder: Path, job: ReactionJob, gases: Mapping[str, Thermochemistr
         "versions": versions(),
     }
     (folder / "reaction.json").write_text(json.dumps(jsonable(document), indent=1, allow_nan=False), encoding="utf-8")
-    html.write_page(folder / "report.html", _title(job), "reaction", _page(job, gases, origin))
+    html.write_page(folder / "report.html", _title(job, origin), "reaction", _page(job, gases, origin))
 
 
-def _title(job: ReactionJob) -> str:
+def _title(job: ReactionJob, origin: Mapping[str, Any]) -> str:
+    files = " → ".join(Path(str(origin[name])).stem for name in ("reactant", "product") if name in origin)
     ends = [species(job.points[name].atoms) for name in ("reactant", "product") if name in job.points]
-    return "Reaction " + " → ".join(ends) if ends else "Reaction"
+    formulas = " → ".join(dict.fromkeys(ends))  # isomers have one formula
+    return f"Reaction {files}" + (f" ({formulas})" if formulas else "")
 
 
 def _page(job: ReactionJob, gases: Mapping[str, Thermochemistry], origin: Mapping[str, Any]) -> list[str]:
