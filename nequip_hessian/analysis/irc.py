@@ -35,6 +35,8 @@ POINTS: Final = 400
 FORCE_TOLERANCE: Final = 0.02
 """Largest force at which a side has arrived, eV/angstrom; the minimisation goes on from there."""
 HESSIAN_EVERY: Final = 5
+STATIONARY: Final = 0.05
+"""Largest force, eV/angstrom, at which a start counts as stationary."""
 _HALVINGS: Final = 4
 _PUSH: Final = 0.1  # angstrom, largest displacement off a ridge
 
@@ -201,7 +203,8 @@ def intrinsic_reaction_coordinate(
         Both sides; a side on which the calculator raises or that does not end has a `failure`.
 
     Raises:
-        ConfigError: a periodic geometry, one atom, settings out of range, or a start without imaginary mode.
+        ConfigError: a periodic geometry, one atom, settings out of range, or a start that is no transition state:
+            forces above `STATIONARY`, or no imaginary mode.
     """
     if len(atoms) < 2 or np.any(atoms.pbc):
         raise ConfigError("irc: expected a free molecule of two or more atoms")
@@ -211,6 +214,12 @@ def intrinsic_reaction_coordinate(
     start = Atoms(atoms.numbers, atoms.positions, masses=weights, info=dict(atoms.info))
     walk = _Walk(start, calculator, weights, step, points, fmax, hessian_every, on_step)
     energy, forces = walk.evaluate(start.positions)
+    largest = float(np.max(np.linalg.norm(forces, axis=1)))
+    if largest > STATIONARY:
+        raise ConfigError(
+            f"irc: {start.get_chemical_formula()}: largest force {largest:.3f} eV/Å, wanted below {STATIONARY:g}: this "
+            "is no stationary point of the model; find its transition state first: nequip-hessian ts"
+        )
     matrix = walk.hessian(start.positions) if hessian is None else check_hessian(hessian, len(atoms))
     wavenumbers, modes = normal_modes(matrix, start.positions, weights)
     if not len(wavenumbers) or wavenumbers[0] >= IMAGINARY_THRESHOLD:

@@ -23,7 +23,7 @@ from ase import Atoms
 
 from nequip_hessian.analysis.irc import STEP, ReactionCoordinate, intrinsic_reaction_coordinate
 from nequip_hessian.analysis.job_cache import JobCache
-from nequip_hessian.analysis.optimisation import relax
+from nequip_hessian.analysis.optimisation import Relaxation, relax
 from nequip_hessian.analysis.path import IMAGES, NEB_STEPS, ReactionPath, reaction_path
 from nequip_hessian.analysis.saddle import SaddleSearch, SaddleVerdict, judge, search_saddle
 from nequip_hessian.analysis.single import SingleVibrations, model_vibrations
@@ -31,6 +31,8 @@ from nequip_hessian.errors import ConfigError, HessianDataError, MissingExtraErr
 
 STAGES: Final = ("reactant", "product", "path", "transition_state", "irc")
 """In the order in which they run."""
+
+_PUSH: Final = 0.1  # angstrom, largest displacement off a ridge
 
 
 @dataclass
@@ -120,16 +122,33 @@ def run_reaction(
 
 
 def _end(job: ReactionJob, name: str, atoms: Atoms, calculator: Any, cache: JobCache) -> None:
-    outcome = cache.relaxation(name, atoms)
-    if outcome is None:
-        outcome = relax(atoms, calculator)
-        if outcome.failure:
-            raise _StageError(f"cannot be minimised: {outcome.failure}")
-        cache.put_relaxation(name, outcome)
+    kept = cache.relaxation(name, atoms)
+    outcome = relax(atoms, calculator) if kept is None else kept
+    if outcome.failure:
+        raise _StageError(f"cannot be minimised: {outcome.failure}")
+    if kept is None:
+        outcome = _off_ridge(job, name, outcome, calculator)
     found = model_vibrations(calculator, outcome.atoms, outcome.atoms.get_masses())
     if found.result.n_imaginary:
         raise _StageError(f"no minimum: {found.result.n_imaginary} imaginary modes after the minimisation")
+    if kept is None:
+        cache.put_relaxation(name, outcome)
     job.points[name] = found
+
+
+def _off_ridge(job: ReactionJob, name: str, outcome: Relaxation, calculator: Any) -> Relaxation:
+    """Leave a saddle point along its first imaginary mode, once: symmetry can hold a minimisation there."""
+    found = model_vibrations(calculator, outcome.atoms, outcome.atoms.get_masses())
+    if not found.result.n_imaginary:
+        return outcome
+    pushed = outcome.atoms.copy()
+    mode = found.displacements()[0]
+    pushed.positions += _PUSH / np.max(np.linalg.norm(mode, axis=1)) * mode
+    again = relax(pushed, calculator)
+    if again.failure:
+        raise _StageError(f"no minimum, and cannot be minimised from beside it: {again.failure}")
+    job.remarks.append(f"the {name} stopped on a ridge and was minimised again from beside it")
+    return again
 
 
 def _path(

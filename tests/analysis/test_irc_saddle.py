@@ -170,6 +170,9 @@ class Wrong(Calculator):
 def test_what_goes_wrong_is_a_reason_not_a_traceback(members, xtb):
     with pytest.raises(ConfigError, match="no imaginary mode"):
         intrinsic_reaction_coordinate(members["reactant"], xtb)
+    moved = perturbed(members["transition_state"], 2, 0.05)[1]
+    with pytest.raises(ConfigError, match="no stationary point of the model"):
+        intrinsic_reaction_coordinate(moved, xtb)
     with pytest.raises(ConfigError, match="two or more atoms"):
         intrinsic_reaction_coordinate(Atoms("H"), xtb)
     broken = intrinsic_reaction_coordinate(members["transition_state"], Wrong(xtb, 5))
