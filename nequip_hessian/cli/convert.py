@@ -27,14 +27,17 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "convert",
         help="outputs of quantum-chemistry programs to a Hessian store",
-        description="Read Hessians from Gaussian, ORCA, Q-Chem, xtb, QCSchema and extended XYZ files, hold each "
-        "against the exact identities and the frequencies printed beside it, and write what is sound to a store.",
+        description="Read Hessians from the outputs of quantum-chemistry and solid-state programs and from published "
+        "data sets (docs/formats.md lists them), hold each against the exact identities and the frequencies printed "
+        "beside it, and write what is sound to a store.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, 'pattern', folder or @list of such")
     parser.add_argument("-o", "--output", required=True, metavar="STORE", help="the store to write, e.g. store.zarr")
-    parser.add_argument("--format", metavar="NAME", help="format of all inputs (default: by content)")
+    parser.add_argument(
+        "--format", metavar="NAME", help="format of all inputs (default: by content); a wrong one lists all"
+    )
     parser.add_argument(
         "--dtype", choices=("float32", "float64"), help="of the stored Hessians (default: the source's)"
     )

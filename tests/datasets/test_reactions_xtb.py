@@ -225,7 +225,7 @@ def test_the_store_that_ships_is_the_recipe_s(shipped, tmp_path):
     """Two reactions built again agree with what ships."""
     records, _ = shipped
     build = load("build")
-    store = HessianStore(FOLDER / "reactions-xtb.zarr.zip")
+    store = HessianStore(FOLDER / "reactions-xtb.zarr")
     names = build.names_of(records)
     chosen = [0, len(records) // 2]
     for index in chosen:
