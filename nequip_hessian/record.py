@@ -50,6 +50,11 @@ class LevelOfTheory:
     def __post_init__(self) -> None:
         if not self.method or not isinstance(self.method, str):
             raise RecordError(f"level of theory: expected a method name, found {self.method!r}")
+        for name in ("basis", "dispersion", "solvation", "program", "program_version"):
+            if not isinstance(getattr(self, name), str | None):
+                raise RecordError(f"level of theory: {name} must be text or None, found {getattr(self, name)!r}")
+        if not isinstance(self.displacement, float | int | None):
+            raise RecordError(f"level of theory: displacement must be a length or None, found {self.displacement!r}")
         if self.hessian not in (None, "analytic", "finite_difference"):
             raise RecordError(
                 f"level of theory: hessian must be 'analytic', 'finite_difference' or None, found {self.hessian!r}"

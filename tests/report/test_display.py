@@ -61,7 +61,7 @@ def test_vibrations_on_paper_and_in_files(tmp_path):
     assert "imaginary modes below -20 cm⁻¹: 1; rigid motions projected out: 6" in table
     assert "no stationary point" not in table
     files = write_vibrations(tmp_path / "modes", found)
-    assert len(files) == 2 + 3
+    assert len(files) == 2 + 3 + 2  # table and document, an animation a mode, Molden and Jmol
     document = json.loads((tmp_path / "modes" / "frequencies.json").read_text(encoding="utf-8"))
     assert document["wavenumbers_cm"][0] == pytest.approx(found.result.wavenumbers[0])
     mode = np.array(document["modes"][0])
