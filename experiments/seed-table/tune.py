@@ -20,7 +20,7 @@ from run import HERE, hydra, train
 from stores import make_stores
 
 UPDATES = 1000
-RATES = (0.003, 0.01, 0.03)
+RATES = (0.003, 0.01, 0.03, 0.1)
 FORCE_SHARES = (1.0, 10.0)
 HESSIAN_SHARES = (0.01, 0.03, 0.1)
 VALIDATION = {
@@ -43,7 +43,7 @@ def trials(stage: str) -> dict[str, tuple[Run, list[str]]]:
         rate = SETTINGS["training_module.optimizer.lr"]
         for share in HESSIAN_SHARES:
             coeffs = {**LOSSES["E-F"]["coeffs"], "hessian": share}
-            found[f"E-F-H, Hessian {share:g}"] = _trial("E-F-H", coeffs, rate)
+            found[f"E-F-H, learning rate {rate:g}, Hessian {share:g}"] = _trial("E-F-H", coeffs, rate)
     return found
 
 
