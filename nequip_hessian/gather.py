@@ -71,11 +71,13 @@ def _expand(entry: str, base: Path) -> list[Input]:
     if entry.startswith("@") and not (base / entry).exists():
         return _from_list(base / entry[1:])
     path = base / os.path.expanduser(entry)
-    if path.is_dir() and not path.is_symlink() and (path / "zarr.json").exists():
+    if path.is_dir() and not path.is_symlink() and _is_store(path):
         raise FormatError(f"{path}: this is a Hessian store already; convert reads outputs of programs")
     if path.is_dir():
         return [Input(file, searched=True) for file in _search(path)]
-    if not path.exists() and glob.has_magic(str(path)):
+    if os.path.exists(path) and not path.is_file():
+        raise FormatError(f"{path}: expected a file or folder, found a pipe, socket or device")
+    if not os.path.exists(path) and glob.has_magic(str(path)):
         matches = sorted(glob.glob(str(path), recursive=True))
         if not matches:
             raise FormatError(f"{entry}: no file matches this pattern")
@@ -97,11 +99,17 @@ def _from_list(path: Path) -> list[Input]:
 
 
 def _search(folder: Path) -> list[Path]:
-    files = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and not (Path(root) / f / "zarr.json").exists())
-        files += [Path(root) / n for n in sorted(names) if not n.startswith(".") and matches_any(Path(n))]
-    return files
+    files: list[Path] = []
+    closed: list[Path] = []  # a folder that cannot be opened stays in as itself, so that it is reported as refused
+    for root, folders, names in os.walk(folder, onerror=lambda exc: closed.append(Path(exc.filename))):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not _is_store(Path(root) / f))
+        seen = (Path(root) / n for n in sorted(names) if not n.startswith(".") and matches_any(Path(n)))
+        files += [path for path in seen if path.is_file() or path.is_symlink()]  # no pipes and devices: they never end
+    return files + closed
+
+
+def _is_store(folder: Path) -> bool:
+    return os.path.exists(folder / "zarr.json")  # False, not an error, where the folder may not be opened
 
 
 def common_folder(paths: Sequence[Path]) -> Path:

@@ -285,7 +285,15 @@ def judge(
 
     Returns:
         The verdict; a failed path counts as one that does not connect.
+
+    Raises:
+        ConfigError: the reference is another molecule, or its atoms have another order.
     """
+    if reference is not None and not np.array_equal(reference.numbers, search.atoms.numbers):
+        raise ConfigError(
+            f"reference: expected the atoms of the search in the same order, {search.atoms.get_chemical_symbols()}, "
+            f"found {reference.get_chemical_symbols()}"
+        )
     reasons = [search.failure] if search.failure else []
     sides: list[Basin | None] = [None, None]
     connects = None

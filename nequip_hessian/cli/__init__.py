@@ -70,6 +70,10 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as exc:
+        where = f"{exc.filename}: " if exc.filename else ""
+        print(plain(f"nequip-hessian {args.verb}: error: {where}{exc.strerror or exc}"), file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"nequip-hessian {args.verb}: interrupted", file=sys.stderr)
         return 130

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from nequip_hessian.cli._show import plain
+from nequip_hessian.errors import ConfigError
 
 EXAMPLES = """examples:
   nequip-hessian info store.zarr             sizes, elements, labels, reactions, splits, histograms
@@ -30,12 +32,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("path", help="store directory or zip file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--html", metavar="FILE", help="write one self-contained page with plots, too")
+    parser.add_argument("--overwrite", action="store_true", help="replace an HTML file that is there")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the summary."""
     from nequip_hessian.store.summary import summarise
 
+    if args.html and Path(args.html).exists() and not args.overwrite:
+        raise ConfigError(f"{args.html} is there already; name another file or give --overwrite")
     facts = summarise(args.path)
     print(json.dumps(facts) if args.json else plain("\n".join(_lines(facts))))
     if args.html:

@@ -72,6 +72,9 @@ def known_minima(args: argparse.Namespace, calculator: Any, reference: Any) -> d
 
 def run(args: argparse.Namespace) -> int:
     """Follow both sides, print the table, write what was asked for."""
+    from nequip_hessian.cli._output import folder_to_write
+
+    folder_to_write(args.output)
     from tqdm import tqdm
 
     from nequip_hessian.analysis.irc import intrinsic_reaction_coordinate

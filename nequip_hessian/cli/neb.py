@@ -42,6 +42,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Relax the band, print the table, write what was asked for."""
+    from nequip_hessian.cli._output import folder_to_write
+
+    folder_to_write(args.output)
     from tqdm import tqdm
 
     from nequip_hessian.analysis.path import reaction_path

@@ -49,6 +49,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the stages, print the tables, write the page."""
+    from nequip_hessian.cli._output import folder_to_write
+
+    folder_to_write(args.output)
     from tqdm import tqdm
 
     from nequip_hessian.analysis.job import run_reaction

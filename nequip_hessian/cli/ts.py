@@ -60,6 +60,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search, print the table, follow the path if wanted, write what was asked for."""
+    from nequip_hessian.cli._output import folder_to_write
+
+    folder_to_write(args.output)
     from nequip_hessian.analysis.saddle import compare_hessian, perturbed, search_saddles
     from nequip_hessian.cli._potential import geometries, potential
     from nequip_hessian.report.saddle import comparison_rows, saddle_table, write_saddles

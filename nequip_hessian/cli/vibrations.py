@@ -57,6 +57,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Analyse, compare, print the tables, write what was asked for."""
+    from nequip_hessian.cli._output import folder_to_write
+
+    folder_to_write(args.output)
     from nequip_hessian.cli._potential import potential
 
     if not args.geometry and not args.compare:

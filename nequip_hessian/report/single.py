@@ -163,6 +163,8 @@ def write_vibrations(
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
+    for old in (*place.glob(f"{prefix}mode_*.extxyz"), *place.glob(f"{prefix}spectrum.*")):
+        old.unlink()  # of an earlier run, perhaps of another molecule: nobody could tell them from the new ones
     result, displacements = found.result, found.displacements()
     masses = result.reduced_masses()
     columns = zip(result.wavenumbers, masses, _force_constants(result.wavenumbers, masses), strict=True)

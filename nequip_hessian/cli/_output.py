@@ -1,0 +1,28 @@
+"""Where a verb writes: looked at before the calculation, not after it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nequip_hessian.errors import ConfigError
+
+
+def folder_to_write(name: str | Path | None) -> Path | None:
+    """Make a folder for results, with its parents, and make sure that files can be put there; None stays None.
+
+    Raises:
+        ConfigError: a file of that name, or no permission.
+    """
+    if name is None:
+        return None
+    folder = Path(name)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output {folder}: expected a folder, found a file; name another place with -o")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"output {folder}: cannot be made: {exc.strerror or exc}") from exc
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"output {folder}: nothing can be written there: Permission denied")
+    return folder
