@@ -1,11 +1,8 @@
 """Shared fixtures: the folder of real outputs, and where it is missing a stated skip."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
+from real_outputs import CASES
 
 
 def pytest_collection_modifyitems(config, items):

@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import read, write
 from ase.vibrations import VibrationsData
-from conftest import CASES
+from real_outputs import CASES
 from scipy.spatial.transform import Rotation
 from springs import spring_network
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ase.build import molecule
 from ase.thermochemistry import HarmonicThermo, IdealGasThermo
-from conftest import CASES
+from real_outputs import CASES
 
 from nequip_hessian.analysis.prediction import masses_of, with_isotopes
 from nequip_hessian.analysis.symmetry import symmetry_number
