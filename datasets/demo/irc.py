@@ -1,9 +1,7 @@
 """Intrinsic reaction coordinate by the local quadratic approximation, with an updated Hessian.
 
-Page and McIver, J. Chem. Phys. 1988, 88, 922: on a local quadratic surface the
-steepest-descent line in mass-weighted coordinates has a closed form. The
-Hessian is exact at the transition state and updated by Bofill's formula from
-then on, so that a step costs one gradient. It has no corrector: with steps of
+The step and the update are those of `nequip_hessian.analysis.irc`. The Hessian
+is exact at the transition state and updated by Bofill's formula from then on, so that a step costs one gradient. It has no corrector: with steps of
 0.2 u^1/2 angstrom its points lie near the path, not on it, which is all that
 labelled off-equilibrium points need.
 """
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from nequip_hessian.analysis.irc import bofill_update, steepest_descent_step
 from nequip_hessian.curvature import mass_weight, normal_modes, project_out, rigid_motions
 
 Array = npt.NDArray[np.float64]
@@ -30,34 +29,6 @@ class PathPoint:
     positions: Array
     energy: float
     forces: Array
-
-
-def bofill_update(hessian: Array, step: Array, change: Array) -> Array:
-    """Update a Hessian (3N, 3N), eV/angstrom^2, from a step (3N,) angstrom and its change of gradient (3N,)."""
-    error = change - hessian @ step
-    if np.linalg.norm(error) < 1e-10:
-        return hessian
-    overlap, square = float(error @ step), float(step @ step)
-    weight = overlap**2 / float(error @ error) / square
-    rank_one = np.outer(error, error) / overlap if abs(overlap) > 1e-12 else np.zeros_like(hessian)
-    powell = (np.outer(error, step) + np.outer(step, error)) / square - overlap * np.outer(step, step) / square**2
-    return hessian + weight * rank_one + (1 - weight) * powell
-
-
-def quadratic_step(gradient: Array, hessian: Array, length: float) -> Array:
-    """Walk `length` down the quadratic surface; all in mass-weighted coordinates (n,), (n, n); returns (n,)."""
-    values, vectors = np.linalg.eigh(hessian)
-    slope = vectors.T @ gradient
-    fastest = max(float(np.max(np.abs(values))), 1e-6)
-    dt = min(0.02 / fastest, 0.01 * length / np.linalg.norm(gradient))
-    time = walked = 0.0
-    while walked < length and time < 1e4 * dt:
-        walked += float(np.linalg.norm(slope * np.exp(-values * (time + dt / 2)))) * dt
-        time += dt
-    flat = np.abs(values) < 1e-8
-    safe = np.where(flat, 1.0, values)
-    travelled = np.where(flat, time, -np.expm1(-safe * time) / safe)
-    return vectors @ (-slope * travelled)
 
 
 def follow(
@@ -98,5 +69,5 @@ def follow(
         basis = rigid_motions(positions, masses)
         weighted = project_out(mass_weight(hessian, masses), basis)
         gradient = -forces.ravel() / root
-        move = quadratic_step(gradient - basis @ (basis.T @ gradient), weighted, step)
+        move = steepest_descent_step(gradient - basis @ (basis.T @ gradient), weighted, step)
     return points, hessian

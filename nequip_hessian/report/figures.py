@@ -37,7 +37,8 @@ def colour(position: int) -> str:
     return COLOURS[position % len(COLOURS)]
 
 
-def _canvas(width: float, height: float, rows: int, columns: int, **kwargs: Any) -> tuple[Canvas, list[Axes]]:
+def new_canvas(width: float, height: float, rows: int, columns: int, **kwargs: Any) -> tuple[Canvas, list[Axes]]:
+    """A figure of `rows` x `columns` axes in the house style; width and height in inches."""
     canvas = Canvas(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(canvas)
     axes = np.atleast_1d(canvas.subplots(rows, columns, **kwargs)).ravel().tolist()
@@ -72,7 +73,7 @@ def parity_plot(evaluation: Evaluation, quantity: str) -> Canvas | None:
     title, unit = _PARITY[quantity]
     low, high = _limits(filled)
     count = len(samples)
-    canvas, axes = _canvas(3.5 * count + 0.7, 3.5, 1, count, sharex=True, sharey=True)
+    canvas, axes = new_canvas(3.5 * count + 0.7, 3.5, 1, count, sharex=True, sharey=True)
     few = max(len(pair[0]) for pair in filled) < 150
     drawn, norm = None, LogNorm(1, 10)
     for position, (axis, (reference, model)) in enumerate(zip(axes, samples, strict=True)):
@@ -147,7 +148,7 @@ def confusion_plot(evaluation: Evaluation) -> Canvas | None:
     tables = [np.array(confused(evaluation, position)) for position in range(len(evaluation.models))]
     if not any(table.sum() for table in tables):
         return None
-    canvas, axes = _canvas(3.2 * len(tables) + 0.3, 2.9, 1, len(tables))
+    canvas, axes = new_canvas(3.2 * len(tables) + 0.3, 2.9, 1, len(tables))
     for position, (axis, table) in enumerate(zip(axes, tables, strict=True)):
         shown_table = table if table[:, -1].any() else table[:, :-1]
         share = shown_table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -183,7 +184,7 @@ def by_kind_plot(
     used = [n for n in names if any(t[k][n].value is not None for t in tables for k in kinds)]
     if not used:
         return None
-    canvas, axes = _canvas(3.6 * len(used), 3.0, 1, len(used))
+    canvas, axes = new_canvas(3.6 * len(used), 3.0, 1, len(used))
     width = 0.8 / len(tables)
     for axis, name in zip(axes, used, strict=True):
         unit = ""
@@ -221,7 +222,7 @@ def profile_plot(evaluation: Evaluation, limit: int = 12) -> Canvas | None:
         return None
     columns = min(3, len(shown_reactions))
     rows = math.ceil(len(shown_reactions) / columns)
-    canvas, axes = _canvas(3.6 * columns, 2.7 * rows + 0.4, rows, columns)
+    canvas, axes = new_canvas(3.6 * columns, 2.7 * rows + 0.4, rows, columns)
     for axis in axes[len(shown_reactions) :]:
         axis.set_visible(False)
     for axis, reference in zip(axes, shown_reactions, strict=False):
@@ -262,7 +263,7 @@ def frequency_error_plot(evaluation: Evaluation) -> Canvas | None:
     samples = [model.parity.get("frequency", (np.zeros(0), np.zeros(0))) for model in evaluation.models]
     if not any(len(pair[0]) for pair in samples):
         return None
-    canvas, (axis,) = _canvas(7.2, 3.0, 1, 1)
+    canvas, (axis,) = new_canvas(7.2, 3.0, 1, 1)
     axis.axhline(0, color=INK, lw=0.8, alpha=0.6)
     axis.axvline(0, color=FAINT, lw=0.8)
     for position, (reference, model) in enumerate(samples):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure as Canvas
 
-from nequip_hessian.report.page import _STYLE
+from nequip_hessian.report.page import STYLE
 from nequip_hessian.report.tables import versions
 
 _MORE: Final = """
@@ -93,7 +93,7 @@ def document(title: str, verb: str, sections: Sequence[str]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}{_MORE}</style></head><body><main><h1>{escape(title)}</h1>"
+        f"<title>{escape(title)}</title><style>{STYLE}{_MORE}</style></head><body><main><h1>{escape(title)}</h1>"
         f'<p class="meta">nequip-hessian {escape(verb)} · {created}</p>{"".join(sections)}</main></body></html>\n'
     )
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 
 from nequip_hessian.analysis.irc import ReactionCoordinate
 from nequip_hessian.analysis.path import ReactionPath, path_length
-from nequip_hessian.report.figures import COLOURS, FAINT, INK, _canvas
+from nequip_hessian.report.figures import COLOURS, FAINT, INK, new_canvas
 from nequip_hessian.units import KCAL_PER_MOL
 
 Array = npt.NDArray[np.floating[Any]]
@@ -19,7 +19,7 @@ Array = npt.NDArray[np.floating[Any]]
 
 def irc_plot(path: ReactionCoordinate, names: tuple[str, str]) -> Canvas:
     """Energy and largest force along a reaction coordinate; names of the reverse and the forward end."""
-    canvas, (upper, lower) = _canvas(7.2, 4.6, 2, 1, sharex=True, height_ratios=(2.4, 1))
+    canvas, (upper, lower) = new_canvas(7.2, 4.6, 2, 1, sharex=True, height_ratios=(2.4, 1))
     energies = (path.energies - path.energy) / KCAL_PER_MOL
     upper.axvline(0, color=FAINT, lw=0.8)
     upper.plot(path.arc, energies, color=COLOURS[1], lw=1.6, marker="o", ms=2.6)
@@ -44,7 +44,7 @@ def irc_plot(path: ReactionCoordinate, names: tuple[str, str]) -> Canvas:
 
 def band_plot(path: ReactionPath) -> Canvas:
     """Energy along a band, kcal/mol above the reactant, against the distance along it."""
-    canvas, (axis,) = _canvas(7.2, 3.2, 1, 1)
+    canvas, (axis,) = new_canvas(7.2, 3.2, 1, 1)
     s, energies = path_length(path.positions), (path.energies - path.energies[0]) / KCAL_PER_MOL
     axis.plot(s, energies, color=COLOURS[1], lw=1.6, marker="o", ms=4)
     top = path.highest
@@ -66,7 +66,7 @@ def level_plot(names: Sequence[str], series: Sequence[tuple[str, Sequence[float]
         names: of the stationary points, in the order of the reaction
         series: (name, energies in eV) of each kind of energy
     """
-    canvas, (axis,) = _canvas(7.2, 3.4, 1, 1)
+    canvas, (axis,) = new_canvas(7.2, 3.4, 1, 1)
     styles = ("-", "--", "-.", ":")
     for k, (label, values) in enumerate(series):
         heights = (np.asarray(values) - values[0]) / KCAL_PER_MOL
@@ -102,7 +102,7 @@ def spectrum_plot(grid: Array, absorption: Array, wavenumbers: Array, intensitie
         grid: (g,), cm^-1; absorption: (g,), km/mol per cm^-1
         wavenumbers: (m,), cm^-1; intensities: (m,), km/mol; imaginary modes are not drawn
     """
-    canvas, (axis,) = _canvas(7.2, 3.2, 1, 1)
+    canvas, (axis,) = new_canvas(7.2, 3.2, 1, 1)
     axis.plot(grid, absorption, color=COLOURS[1], lw=1.4)
     axis.fill_between(grid, absorption, color=COLOURS[1], alpha=0.12, lw=0)
     axis.set_xlabel("wavenumber / cm⁻¹", fontsize=9)

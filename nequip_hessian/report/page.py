@@ -18,7 +18,7 @@ from nequip_hessian.units import KCAL_PER_MOL
 
 _Figures = Mapping[str, Figure]
 
-_STYLE: Final = """
+STYLE: Final = """
 :root { --ink: #1f2937; --dim: #6b7280; --line: #e5e7eb; --good: #047857; --bad: #b91c1c; }
 * { box-sizing: border-box; }
 body { margin: 0; background: #f6f7f9; color: var(--ink);
@@ -259,6 +259,6 @@ def render_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(names)} on {escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<title>{escape(names)} on {escape(title)}</title><style>{STYLE}</style></head>"
         f"<body><main>{''.join(parts)}</main></body></html>\n"
     )

@@ -108,7 +108,7 @@ def test_quadratic_step_is_steepest_descent():
         slope = gradient + hessian @ point
         point -= 1e-5 * slope / np.linalg.norm(slope)
         walked += 1e-5
-    np.testing.assert_allclose(irc.quadratic_step(gradient, hessian, 0.1), point, atol=2e-3)
+    np.testing.assert_allclose(irc.steepest_descent_step(gradient, hessian, 0.1), point, atol=2e-3)
 
 
 def test_bofill_update_meets_the_secant_condition():
