@@ -1,7 +1,8 @@
 """Intrinsic reaction coordinate by the local quadratic approximation, with an updated Hessian.
 
 The step and the update are those of `nequip_hessian.analysis.irc`. The Hessian
-is exact at the transition state and updated by Bofill's formula from then on, so that a step costs one gradient. It has no corrector: with steps of
+is exact at the transition state and updated by Bofill's formula from then on,
+so that a step costs one gradient. It has no corrector: with steps of
 0.2 u^1/2 angstrom its points lie near the path, not on it, which is all that
 labelled off-equilibrium points need.
 """
