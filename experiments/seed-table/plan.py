@@ -11,7 +11,7 @@ BATCH = 10
 SETTINGS = {"training_module.optimizer.lr": 0.03}  # tuned for the E-F arm, see README.md
 HESSIAN_SHARE = 0.01  # of the loss, beside 1 for energy and 1 for forces; tuned afterwards
 LOSSES = {
-    "E": {"_target_": "nequip.train.EnergyOnlyLoss", "coeffs": {"total_energy": 1.0}},
+    "E": {"_target_": "nequip.train.EnergyOnlyLoss"},
     "E-F": {"_target_": "nequip.train.EnergyForceLoss", "coeffs": {"total_energy": 1.0, "forces": 1.0}},
     "E-F-H": {
         "_target_": "nequip_hessian.train.EnergyForceHessianLoss",
