@@ -1,9 +1,9 @@
-"""Figures of one trained run: `python figures.py FOLDER STORES` writes FOLDER/figures.json."""
+"""Figures of one trained run: `python figures.py FOLDER STORES [--paths]` writes FOLDER/figures.json."""
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,12 @@ def numbers(figures: Any) -> dict[str, Any]:
 
 def main() -> int:
     """Evaluate the last checkpoint."""
-    folder, stores = Path(sys.argv[1]), Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of the training")
+    parser.add_argument("stores", type=Path, help="folder of the test stores")
+    parser.add_argument("--paths", action="store_true", help="search bands, too")
+    args = parser.parse_args()
+    folder, stores = args.folder, args.stores
     models = load_models([f"model={folder / 'last.ckpt'}"])
     found: dict[str, Any] = {"version": __version__, "model_sha256": models[0].checksum, "stores": {}, "figures": {}}
 
@@ -41,12 +46,14 @@ def main() -> int:
     stationary = [i for i, geometry in enumerate(result.geometries) if geometry.stationary]
     found["geometries"] = {name: sum(g.part == name for g in result.geometries) for name in PARTS}
     found["stationary"] = numbers(result.figures(result.models[0], stationary))
-    paths = part("neb.zarr", Options(neb=True, relax=False, neb_steps=NEB_STEPS))
-    found["reactions"] = numbers(paths.all_figures(paths.models[0]))
-    found["reaction_list"] = [
-        {"name": r.name, "barrier": r.reference_forward, "error": r.forward_error, "failure": r.failure}
-        for r in paths.models[0].reactions
-    ]
+    found["reactions"], found["reaction_list"] = {}, []
+    if args.paths:
+        paths = part("neb.zarr", Options(neb=True, relax=False, neb_steps=NEB_STEPS))
+        found["reactions"] = numbers(paths.all_figures(paths.models[0]))
+        found["reaction_list"] = [
+            {"name": r.name, "barrier": r.reference_forward, "error": r.forward_error, "failure": r.failure}
+            for r in paths.models[0].reactions
+        ]
     (folder / "figures.json").write_text(json.dumps(found, indent=1))
     return 0
 

@@ -63,6 +63,14 @@ class Run:
         """Loss of the arm."""
         return LOSSES[self.arm.removesuffix(" full")]
 
+    @property
+    def searches_paths(self) -> bool:
+        """Whether bands are searched with it, which costs several times a training: all seeds of the fair comparison,
+        one of the published; not with E, whose forces were never trained.
+        """
+        compared = self.fraction == 1 and self.model == "nequip" and self.arm != "E"
+        return compared and (self.data == "mixed" or self.seed == SEEDS[0])
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields."""
         return asdict(self)

@@ -100,6 +100,7 @@ def do(run: Run, stores: Path, work: Path, results: Path, extra: list[str]) -> s
     folder = work / run.name
     cost = train(run, stores, folder, extra)
     command = [sys.executable, str(HERE / "figures.py"), str(folder), str(stores)]
+    command += ["--paths"] if run.searches_paths else []
     with (folder / "evaluate.log").open("wb") as log:
         if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment(), check=False).returncode:
             raise RuntimeError(f"{run.name}: the evaluation failed; see {folder / 'evaluate.log'}")
