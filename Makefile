@@ -42,6 +42,7 @@ test: lint
 # Hours on two cores; what is done is not done again, what was stopped goes on.
 experiments: $(VENV)/.test
 	$(BIN)/python experiments/seed-table/run.py --store datasets/reactions-xtb/reactions-xtb.zarr --work $(OUT)/seed-table
+	$(BIN)/python experiments/seed-table/run.py --store datasets/reactions-xtb/reactions-xtb.zarr --work $(OUT)/seed-table --plan estimators
 	$(BIN)/python experiments/seed-table/tables.py
 
 clean:

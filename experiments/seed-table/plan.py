@@ -1,4 +1,4 @@
-"""Which runs the experiment consists of, in order of importance, and what all of them share."""
+"""Which runs the experiments consist of, in order of importance, and what all of them share."""
 
 from __future__ import annotations
 
@@ -18,6 +18,28 @@ LOSSES = {
         "coeffs": {"total_energy": 1.0, "forces": 1.0, "hessian": HESSIAN_SHARE},
     },
 }
+# Ways to supervise the Hessian (experiment `estimators`): hessian: of the data section
+ESTIMATORS: dict[str, dict[str, Any]] = {
+    "random 1": {"mode": "random", "k": 1},
+    "random 2": {"mode": "random", "k": 2},
+    "random 4": {"mode": "random", "k": 4},
+    "random 8": {"mode": "random", "k": 8},
+    "sphere 1": {"mode": "random", "k": 1, "distribution": "sphere"},
+    "columns 1": {"mode": "columns", "k": 1},
+    "columns 4": {"mode": "columns", "k": 4},
+    "modes 3": {"mode": "modes", "k": 3},
+    "fraction 0.5": {"mode": "random", "k": 1, "probe_fraction": 0.5},
+    "fraction 0.25": {"mode": "random", "k": 1, "probe_fraction": 0.25},
+    "every 4": {"mode": "random", "k": 1},
+    "every 4 compensated": {"mode": "random", "k": 1},
+    "finite difference": {"mode": "random", "k": 1, "method": "finite_difference"},
+    "taylor 0.05": {"method": "taylor", "displacement": 0.05},
+    "full": {"mode": "full"},
+}
+EVERY = {
+    "every 4": {"_target_": "nequip_hessian.train.HessianEveryNSteps", "n": 4},
+    "every 4 compensated": {"_target_": "nequip_hessian.train.HessianEveryNSteps", "n": 4, "compensate": True},
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +47,8 @@ class Run:
     """One training.
 
     Attributes:
-        arm: `E`, `E-F`, `E-F-H` (one random probe a geometry and step) or `E-F-H full` (the whole matrix)
+        arm: `E`, `E-F`, `E-F-H` (one random probe a geometry and step), `E-F-H full` (the whole matrix) or one of
+            ESTIMATORS
         data: `stationary` points only, or `mixed` with off-equilibrium energies and forces
         fraction: 1/fraction of the training reactions, or `few`
         seed: of weights, batches and probes
@@ -44,6 +67,7 @@ class Run:
     def name(self) -> str:
         """File name of its result."""
         parts = [self.model, self.data, str(self.fraction), self.arm.replace(" ", "-"), f"seed{self.seed}"]
+        parts += [] if self.updates == UPDATES or self.fraction == "few" else [f"updates{self.updates}"]
         return "_".join(parts)
 
     @property
@@ -54,21 +78,28 @@ class Run:
     @property
     def hessian(self) -> dict[str, Any] | None:
         """Probes."""
-        if self.arm == "E-F-H":
-            return {"mode": "random", "k": 1}
-        return {"mode": "full"} if self.arm == "E-F-H full" else None
+        name = {"E-F-H": "random 1", "E-F-H full": "full"}.get(self.arm, self.arm)
+        return ESTIMATORS.get(name)
 
     @property
     def loss(self) -> dict[str, Any]:
-        """Loss of the arm."""
+        """Loss of the arm. Taylor labels are energies and forces."""
+        if self.arm in ESTIMATORS:
+            return LOSSES["E-F" if self.arm.startswith("taylor") else "E-F-H"]
         return LOSSES[self.arm.removesuffix(" full")]
+
+    @property
+    def callbacks(self) -> list[dict[str, Any]]:
+        """Callbacks beside the checkpoints."""
+        return [EVERY[self.arm]] if self.arm in EVERY else []
 
     @property
     def searches_paths(self) -> bool:
         """Whether bands are searched with it, which costs several times a training: all seeds of the fair comparison,
         one of the published; not with E, whose forces were never trained.
         """
-        compared = self.fraction == 1 and self.model == "nequip" and self.arm != "E"
+        compared = self.fraction == 1 and self.model == "nequip" and self.arm in ("E-F", "E-F-H")
+        compared = compared and self.updates == UPDATES
         return compared and (self.data == "mixed" or self.seed == SEEDS[0])
 
     def as_dict(self) -> dict[str, Any]:
@@ -76,7 +107,7 @@ class Run:
         return asdict(self)
 
 
-def all_runs() -> list[Run]:
+def seed_table() -> list[Run]:
     """The table first (one seed after the other), then data efficiency, the full matrix, and the other architecture."""
     runs = [Run(arm, data, 1, seed) for seed in SEEDS for data in ("mixed", "stationary") for arm in LOSSES]
     pair = ("E-F", "E-F-H")
@@ -85,3 +116,11 @@ def all_runs() -> list[Run]:
     runs += [Run(arm, "stationary", "few", 1, batch=5, updates=1000) for arm in ("E-F", "E-F-H", "E-F-H full")]
     runs += [Run(arm, "mixed", 1, 1, model="allegro") for arm in pair]
     return runs
+
+
+def estimators() -> list[Run]:
+    """Every way to supervise, for the same number of updates on the same stationary points."""
+    return [Run(arm, "stationary", 1, 1, updates=1000) for arm in ("E-F", *ESTIMATORS)]
+
+
+PLANS = {"seed-table": seed_table, "estimators": estimators}

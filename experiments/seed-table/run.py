@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from plan import SETTINGS, Run, all_runs
+from plan import PLANS, SETTINGS, Run
 from stores import make_stores
 from tqdm import tqdm
 
@@ -37,6 +37,12 @@ ALLEGRO = {
     "radial_chemical_embed_dim": 32,
     "scalar_embed_mlp_hidden_layers_width": 32,
 }
+CHECKPOINT = {  # that of train.yaml, for runs with further callbacks
+    "_target_": "lightning.pytorch.callbacks.ModelCheckpoint",
+    "filename": "last",
+    "every_n_train_steps": 250,
+    "enable_version_counter": False,
+}
 NEQUIP_ONLY = ("num_features", "radial_mlp_width")
 
 
@@ -44,6 +50,8 @@ def hydra(value: Any) -> str:
     """A value in Hydra's override syntax."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{k}:{hydra(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(hydra(v) for v in value) + "]"
     return "null" if value is None else str(value)
 
 
@@ -61,6 +69,10 @@ def overrides(run: Run, stores: Path, folder: Path) -> list[str]:
     }
     words = [f"{name}={hydra(value)}" for name, value in values.items()]
     words += ["~training_module.loss", f"+training_module.loss={hydra(run.loss)}"]
+    if run.callbacks:
+        words.append(f"trainer.callbacks={hydra([{**CHECKPOINT, 'dirpath': folder}, *run.callbacks])}")
+    if run.hessian and run.hessian.get("mode") == "modes":
+        words.append("+data.val_hessian={mode:random,k:1}")  # modes validate nothing; no figure of it is used
     if run.model == "allegro":
         words += [f"~training_module.model.{name}" for name in NEQUIP_ONLY]
         words += [f"++training_module.model.{name}={hydra(value)}" for name, value in ALLEGRO.items()]
@@ -140,6 +152,7 @@ def main() -> int:
     parser.add_argument(
         "--results", type=Path, default=HERE / "results", help="folder of results (default: beside this)"
     )
+    parser.add_argument("--plan", choices=PLANS, default="seed-table", help="which experiment (default: seed-table)")
     parser.add_argument("--only", default="", help="only runs whose name contains this text")
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="runs side by side; default: all cores"
@@ -149,7 +162,7 @@ def main() -> int:
         "overrides", nargs="*", help="further overrides for nequip-train, for trials; stored in the result"
     )
     args = parser.parse_args()
-    runs = [run for run in all_runs() if args.only in run.name]
+    runs = [run for run in PLANS[args.plan]() if args.only in run.name]
     missing = [run for run in runs if not (args.results / f"{run.name}.json").exists()]
     if args.list:
         print("\n".join(f"{'to do' if run in missing else 'done ':6}{run.name}" for run in runs))

@@ -19,7 +19,9 @@ import matplotlib
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "seed-table"
+from estimators import section as estimators_section  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
+from plan import PLANS  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -65,6 +67,12 @@ def figure_of(result: Result, where: str, name: str) -> float | None:
     """One figure of a result; `where` is a part, `stationary` or `reactions`."""
     figures = result[where] if where in ("stationary", "reactions") else result["figures"].get(where, {})
     return figures[name]["value"] if name in figures else None
+
+
+def of_plan(results: list[Result], plan: str) -> list[Result]:
+    """Results of one experiment."""
+    names = {run.name for run in PLANS[plan]()}
+    return [r for r in results if r["file"].removesuffix(".json") in names]
 
 
 def select(results: list[Result], **wanted: Any) -> list[Result]:
@@ -248,8 +256,9 @@ def special_tables(results: list[Result]) -> list[str]:
     return lines
 
 
-def page(results: list[Result], figures: Path) -> str:
+def page(everything: list[Result], figures: Path) -> str:
     """The whole page."""
+    results = of_plan(everything, "seed-table")
     run = results[0]["run"]
     lines = [
         "# Results: energies, forces and Hessians",
@@ -264,7 +273,9 @@ def page(results: list[Result], figures: Path) -> str:
     ]
     for data in ("mixed", "stationary"):
         lines += main_table(results, data)
-    return "\n".join([*lines, *efficiency(results, figures), *special_tables(results), *cost_table(results)])
+    lines += [*efficiency(results, figures), *special_tables(results)]
+    lines += estimators_section(of_plan(everything, "estimators"), figures)
+    return "\n".join([*lines, *cost_table(results)])
 
 
 def write_csv(results: list[Result], path: Path) -> None:
@@ -297,7 +308,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs", help="folder of the page (default: docs)")
     args = parser.parse_args()
     results = read_results(args.results)
-    if not results:
+    if not of_plan(results, "seed-table"):
         parser.error(f"no result in {args.results}; run.py makes them")
     (args.output / "figures").mkdir(parents=True, exist_ok=True)
     (args.output / "results.md").write_text(page(results, args.output / "figures"))
