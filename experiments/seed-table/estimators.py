@@ -29,8 +29,8 @@ def section(results: list[Result], output: Path) -> list[str]:
         "",
         f"Stationary points of all training reactions, {run['updates']} updates of {run['batch']} geometries, one "
         "seed; errors on displaced points, frequencies at stationary points. Time and memory: of the whole training, "
-        "over those of E-F. The ways are those of [training](training.md); a number behind the name is k, the fraction, n "
-        "or the displacement.",
+        "over those of E-F. The ways are those of [training](training.md); a number behind the name is k, the "
+        "fraction, n or the displacement.",
         "",
         "| way | time | memory | " + " | ".join(title for _, title, _ in COLUMNS) + " | frequency MAE, cm⁻¹ |",
         "|---" + "|---:" * (len(COLUMNS) + 3) + "|",
