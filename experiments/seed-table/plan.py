@@ -9,13 +9,13 @@ SEEDS = (1, 2, 3)
 UPDATES = 4000
 BATCH = 10
 SETTINGS = {"training_module.optimizer.lr": 0.03}  # tuned for the E-F arm, see README.md
-HESSIAN_SHARE = 0.01  # of the loss, beside 1 for energy and 1 for forces; tuned afterwards
+HESSIAN_SHARE = 0.01  # of the loss, beside 10 for energy and 1 for forces; tuned afterwards
 LOSSES = {
     "E": {"_target_": "nequip.train.EnergyOnlyLoss"},
-    "E-F": {"_target_": "nequip.train.EnergyForceLoss", "coeffs": {"total_energy": 1.0, "forces": 1.0}},
+    "E-F": {"_target_": "nequip.train.EnergyForceLoss", "coeffs": {"total_energy": 10.0, "forces": 1.0}},
     "E-F-H": {
         "_target_": "nequip_hessian.train.EnergyForceHessianLoss",
-        "coeffs": {"total_energy": 1.0, "forces": 1.0, "hessian": HESSIAN_SHARE},
+        "coeffs": {"total_energy": 10.0, "forces": 1.0, "hessian": HESSIAN_SHARE},
     },
 }
 # Ways to supervise the Hessian (experiment `estimators`): hessian: of the data section

@@ -1,7 +1,7 @@
 """Short trials for the shared settings: `python experiments/seed-table/tune.py --store STORE --work WORK`.
 
-First the learning rate and the share of the forces for E-F alone, then, with those fixed, the share of the Hessian for
-E-F-H; validation reactions, training set `mixed`. Writes tuning.json and tuning.md beside this file. Trials that are
+First the learning rate and the shares of energy and forces for E-F alone, then, with those fixed, the share of the
+Hessian for E-F-H; validation reactions, training set `mixed`. Writes tuning.json and tuning.md beside this file. Trials that are
 done are not done again. The choice is then written down in plan.py by hand.
 """
 
@@ -22,7 +22,9 @@ from stores import make_stores
 UPDATES = 1000
 RATES = (0.003, 0.01, 0.03, 0.1)
 FORCE_SHARES = (1.0, 10.0)
+ENERGY_SHARES = ((10.0, 0.03), (30.0, 0.01), (100.0, 0.03))  # with the learning rate
 HESSIAN_SHARES = (0.01, 0.03, 0.1)
+EVEN = {"total_energy": 1.0, "forces": 1.0}
 VALIDATION = {
     "_target_": "nequip_hessian.train.EnergyForceHessianMetrics",
     "coeffs": {"per_atom_energy_rmse": 1.0, "forces_rmse": 1.0, "hessian_rmse": None},
@@ -34,16 +36,21 @@ def trials(stage: str) -> dict[str, tuple[Run, list[str]]]:
     found = {}
     if stage == "E-F":
         for rate in RATES:
-            found[f"E-F, learning rate {rate:g}"] = _trial("E-F", LOSSES["E-F"]["coeffs"], rate)
+            found[f"E-F, learning rate {rate:g}"] = _trial("E-F", EVEN, rate)
         rate = SETTINGS["training_module.optimizer.lr"]
         for share in FORCE_SHARES[1:]:
             coeffs = {"total_energy": 1.0, "forces": share}
             found[f"E-F, learning rate {rate:g}, forces {share:g}"] = _trial("E-F", coeffs, rate)
+        for share, rate in ENERGY_SHARES:
+            coeffs = {"total_energy": share, "forces": 1.0}
+            found[f"E-F, learning rate {rate:g}, energy {share:g}"] = _trial("E-F", coeffs, rate)
     else:
         rate = SETTINGS["training_module.optimizer.lr"]
         for share in HESSIAN_SHARES:
             coeffs = {**LOSSES["E-F"]["coeffs"], "hessian": share}
-            found[f"E-F-H, learning rate {rate:g}, Hessian {share:g}"] = _trial("E-F-H", coeffs, rate)
+            energy = coeffs["total_energy"]
+            name = f"E-F-H, learning rate {rate:g}, energy {energy:g}, Hessian {share:g}"
+            found[name] = _trial("E-F-H", coeffs, rate)
     return found
 
 
@@ -71,7 +78,7 @@ def page(results: dict[str, dict[str, float]]) -> str:
         "# Settings: what was tried",
         "",
         f"Made by `tune.py`: trials of {UPDATES} updates on the training set `mixed`, seed 1; errors on points of the "
-        "validation reactions (the exponential moving average of the weights).",
+        "validation reactions (the exponential moving average of the weights). Shares of the loss are 1 where not named.",
         "",
         "| trial | energy per atom RMSE, meV | force RMSE, meV/Å | Hessian RMSE (fixed random probes), eV/Å² |",
         "|---|---:|---:|---:|",
