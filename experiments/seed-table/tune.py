@@ -1,8 +1,8 @@
 """Short trials for the shared settings: `python experiments/seed-table/tune.py --store STORE --work WORK`.
 
 First the learning rate and the shares of energy and forces for E-F alone, then, with those fixed, the share of the
-Hessian for E-F-H; validation reactions, training set `mixed`. Writes tuning.json and tuning.md beside this file. Trials that are
-done are not done again. The choice is then written down in plan.py by hand.
+Hessian for E-F-H; validation reactions, training set `mixed`. Writes tuning.json and tuning.md beside this file. Trials
+that are done are not done again. The choice is then written down in plan.py by hand.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def page(results: dict[str, dict[str, float]]) -> str:
         "# Settings: what was tried",
         "",
         f"Made by `tune.py`: trials of {UPDATES} updates on the training set `mixed`, seed 1; errors on points of the "
-        "validation reactions (the exponential moving average of the weights). Shares of the loss are 1 where not named.",
+        "validation reactions (the exponential moving average of the weights). Shares of the loss are 1 where "
+        "not named.",
         "",
         "| trial | energy per atom RMSE, meV | force RMSE, meV/Å | Hessian RMSE (fixed random probes), eV/Å² |",
         "|---|---:|---:|---:|",
