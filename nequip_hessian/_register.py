@@ -1,8 +1,11 @@
-"""Loaded at `import nequip` (entry point group `nequip.extension`): registers our data fields."""
+"""Loaded at `import nequip` (entry point group `nequip.extension`): registers our data fields
+and the target of `nequip-compile`.
+"""
 
 from nequip.data import register_fields
 
 from nequip_hessian import _keys
+from nequip_hessian.model import target
 
 register_fields(
     node_fields=[
@@ -13,3 +16,5 @@ register_fields(
     ],
     graph_fields=[_keys.HESSIAN_WEIGHT_KEY, _keys.HESSIAN_DIFFERENCE_KEY],
 )
+
+target.register()

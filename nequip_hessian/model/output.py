@@ -11,9 +11,6 @@ Only torch, e3nn, nequip.nn, nequip.data and `_keys` may be imported here, also
 inside functions: `nequip-package` follows every import statement.
 """
 
-from itertools import pairwise
-from typing import Any
-
 import torch
 from e3nn.util.jit import compile_mode
 from nequip.data import AtomicDataDict
@@ -23,10 +20,8 @@ from nequip.nn.graph_model import GraphModel
 from nequip.nn.model_modifier_utils import model_modifier, replace_submodules
 
 from nequip_hessian._keys import HESSIAN_DIFFERENCE_KEY, HESSIAN_PROBE_KEY, HESSIAN_PRODUCT_KEY
-from nequip_hessian.model.replicate import gather_frames
-
-MAX_EDGES_PER_PASS: int = 50_000
-"""Edges in one forward pass over copied frames; more copies than that go through in chunks."""
+from nequip_hessian.model.memory import free_memory
+from nequip_hessian.model.ways import by_differences, given_probes, in_copies, in_loop, loop_is_cheaper
 
 
 @compile_mode("unsupported")
@@ -93,131 +88,21 @@ class HessianOutput(ForceStressOutput):
         return replace_submodules(model, cls, factory)
 
 
-def _in_copies(model: Any, forward: Any, data: AtomicDataDict.Type, *, share: bool) -> AtomicDataDict.Type:
-    """Run `forward` on `data` (K probes a geometry) and on copies of its frames that carry probes.
-
-    The frames' own pass takes their first probe along where that is cheaper: a pass with a product
-    costs about 2.4 times one without, so it is not where fewer than half of the frames carry one.
-
-    Args:
-        model: the graph model, for its list of input fields
-        forward: batch with at most one probe -> outputs
-        data: batch with `hessian_probe` (N, 3K)
-        share: always take the first probe along, so that only one kind of pass is ever traced
-
-    Returns:
-        outputs of `data` with `hessian_product` (N, 3K); zero where the probe is.
-    """
-    inputs = {key: data[key] for key in model.model_input_fields if key in data}
-    inputs = AtomicDataDict.with_batch_(inputs)
-    probes = inputs[HESSIAN_PROBE_KEY]
-    n_nodes, width = probes.shape
-    if width == 0 or width % 3:
-        raise ValueError(f"{HESSIAN_PROBE_KEY}: expected (N, 3K) with K >= 1, found {tuple(probes.shape)}")
-    n_probes = width // 3
-    stacked = probes.view(n_nodes, n_probes, 3).transpose(0, 1)  # (K, N, 3)
-    carries = _carries(stacked, inputs)
-    share = share or 2 * int(carries[0].sum()) > carries.shape[1]
-
-    own = dict(data)
-    if share:
-        own[HESSIAN_PROBE_KEY] = stacked[0].contiguous()
-    else:
-        del own[HESSIAN_PROBE_KEY]
-    out = forward(own)
-    # without a product of its own the frames' pass still gives a zero with a graph
-    first = out[HESSIAN_PRODUCT_KEY] if share else 0 * out[AtomicDataDict.FORCE_KEY]
-    flat = torch.cat([first, first.new_zeros((n_probes - 1) * n_nodes, 3)])
-    which, frames = torch.nonzero(carries[int(share) :], as_tuple=True)
-    which = which + int(share)
-    for part in _chunks(inputs, frames):
-        copies, atoms = gather_frames(inputs, frames[part])
-        rows = torch.repeat_interleave(which[part], copies[AtomicDataDict.NUM_NODES_KEY]) * n_nodes + atoms
-        copies[HESSIAN_PROBE_KEY] = stacked.reshape(-1, 3)[rows]
-        flat = flat.index_add(0, rows, forward(copies)[HESSIAN_PRODUCT_KEY])
-    out[HESSIAN_PROBE_KEY] = probes
-    out[HESSIAN_PRODUCT_KEY] = flat.view(n_probes, n_nodes, 3).transpose(0, 1).reshape(n_nodes, width)
-    return out
-
-
-def _by_differences(model: Any, forward: Any, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
-    """Products from differences of forces at displaced copies of the frames: -(F(x + a v) - F(x + b v)) / (a - b).
-
-    The neighbour list stays that of x: pairs that come within the cutoff by the displacement are left
-    out, where the interaction begins with the third power of the distance from it.
-
-    Args:
-        model: the graph model, for its list of input fields
-        forward: batch without a probe -> outputs
-        data: batch with `hessian_probe` (N, 3K) and the displacements (a, b) in `hessian_difference` (G, 2)
-
-    Returns:
-        outputs of `data` with `hessian_product` (N, 3K); zero where the probe is.
-    """
-    inputs = AtomicDataDict.with_batch_({key: data[key] for key in model.model_input_fields if key in data})
-    probes, steps = inputs.pop(HESSIAN_PROBE_KEY), data[HESSIAN_DIFFERENCE_KEY]
-    if probes.shape[1] == 0 or probes.shape[1] % 3 or (steps[:, 0] == steps[:, 1]).any():
-        raise ValueError(
-            f"{HESSIAN_DIFFERENCE_KEY}: expected two different displacements a geometry and probes (N, 3K), found "
-            f"{steps.tolist()} and {tuple(probes.shape)}"
-        )
-    position = inputs[AtomicDataDict.POSITIONS_KEY].detach()
-    inputs[AtomicDataDict.POSITIONS_KEY] = position
-    n_nodes, n_probes = len(probes), probes.shape[1] // 3
-    stacked = probes.view(n_nodes, n_probes, 3).transpose(0, 1)
-    out = forward({key: value for key, value in data.items() if key != HESSIAN_PROBE_KEY})
-    own = out[AtomicDataDict.FORCE_KEY]
-    flat = 0 * own.repeat(n_probes, 1)
-    which, frames = torch.nonzero(_carries(stacked, inputs), as_tuple=True)
-    for part in _chunks(inputs, frames):
-        copies, atoms = gather_frames(inputs, frames[part])
-        counts = copies[AtomicDataDict.NUM_NODES_KEY]
-        rows = torch.repeat_interleave(which[part], counts) * n_nodes + atoms
-        direction = stacked.reshape(-1, 3)[rows]
-        a, b = (torch.repeat_interleave(steps[frames[part], side], counts)[:, None] for side in (0, 1))
-        ahead = forward({**copies, AtomicDataDict.POSITIONS_KEY: position[atoms] + a * direction})
-        if bool((b == 0).all()):
-            behind = own[atoms]
-        else:
-            moved = {**copies, AtomicDataDict.POSITIONS_KEY: position[atoms] + b * direction}
-            behind = forward(moved)[AtomicDataDict.FORCE_KEY]
-        flat = flat.index_add(0, rows, (behind - ahead[AtomicDataDict.FORCE_KEY]) / (a - b))
-    out[HESSIAN_PROBE_KEY] = probes
-    out[HESSIAN_PRODUCT_KEY] = flat.view(n_probes, n_nodes, 3).transpose(0, 1).reshape(n_nodes, -1)
-    return out
-
-
-def _carries(stacked: torch.Tensor, inputs: AtomicDataDict.Type) -> torch.Tensor:
-    """(K, G) boolean: which frames carry a probe; a padded one is all zero and so is its product."""
-    atoms = (stacked != 0).any(dim=2).to(torch.long)
-    counts = torch.zeros(
-        len(stacked), len(inputs[AtomicDataDict.NUM_NODES_KEY]), dtype=torch.long, device=stacked.device
-    )
-    return counts.index_add(1, inputs[AtomicDataDict.BATCH_KEY], atoms) > 0
-
-
-def _chunks(inputs: AtomicDataDict.Type, frames: torch.Tensor) -> list[slice]:
-    """Cut the list of copied frames so that no pass holds more than MAX_EDGES_PER_PASS edges (one copy at least)."""
-    edge_frame = inputs[AtomicDataDict.BATCH_KEY][inputs[AtomicDataDict.EDGE_INDEX_KEY][0]]
-    edges = torch.bincount(edge_frame, minlength=len(inputs[AtomicDataDict.NUM_NODES_KEY]))[frames].tolist()
-    cuts, held = [0], 0
-    for index, count in enumerate(edges):
-        if held and held + count > MAX_EDGES_PER_PASS:
-            cuts.append(index)
-            held = 0
-        held += count
-    cuts.append(len(edges))
-    return [slice(a, b) for a, b in pairwise(cuts) if b > a]
-
-
 def _detach(data: AtomicDataDict.Type) -> AtomicDataDict.Type:
     return {key: value.detach() for key, value in data.items()}
 
 
 class _ManyProbes:
-    """Any number of probes a geometry round a graph model; in evaluation it lets go of their graphs."""
+    """Any number of probes a geometry round a graph model; in evaluation it lets go of their graphs.
+
+    Attributes:
+        product_way: `loop`, `copies`, or `auto`: by device and number of probes (see `ways.py`)
+        product_memory: bytes for the graphs of products in training; default half of what is free
+    """
 
     training: bool
+    product_way: str = "auto"
+    product_memory: float | None = None
     _share = False
 
     def forward(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
@@ -227,11 +112,31 @@ class _ManyProbes:
         """
         if HESSIAN_PROBE_KEY not in data:
             return super().forward(data)  # type: ignore[misc]
+        exact = HESSIAN_DIFFERENCE_KEY not in data
+        if exact and AtomicDataDict.BATCH_KEY not in data and data[HESSIAN_PROBE_KEY].shape[1] == 3:
+            return self._one_probe(data)  # one frame, one probe: nothing to copy, and it can be exported
         if HESSIAN_DIFFERENCE_KEY in data:
-            out = _by_differences(self, self._one_probe, data)
+            out = by_differences(self, self._one_probe, data)
+        elif self._looped(data):
+            out = in_loop(self, super().forward, data, memory=self._memory(data))  # type: ignore[misc]
         else:
-            out = _in_copies(self, self._one_probe, data, share=self._share)
+            out = in_copies(self, self._one_probe, data, share=self._share, memory=self._memory(data))
         return out if self.training else _detach(out)
+
+    def _looped(self, data: AtomicDataDict.Type) -> bool:
+        if self._share or self.product_way != "auto":
+            return self.product_way == "loop"
+        if data[HESSIAN_PROBE_KEY].shape[1] <= 3 or data[HESSIAN_PROBE_KEY].device.type != "cpu":
+            return False
+        inputs, _, carries = given_probes(self, data)
+        return loop_is_cheaper(inputs, carries)
+
+    def _memory(self, data: AtomicDataDict.Type) -> float | None:
+        if data[HESSIAN_PROBE_KEY].shape[1] <= 3:
+            return None
+        if self.product_memory is not None:
+            return self.product_memory
+        return free_memory(data[HESSIAN_PROBE_KEY].device) / 2
 
     def _one_probe(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
         out = super().forward(data)  # type: ignore[misc]
