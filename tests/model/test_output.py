@@ -1,3 +1,5 @@
+import weakref
+
 import ase
 import pytest
 import torch
@@ -9,7 +11,7 @@ from small_models import ALLEGRO, NEQUIP, frame, plain, rattled, with_probes
 
 import nequip_hessian.model as ours
 from nequip_hessian.errors import ConfigError
-from nequip_hessian.model import output
+from nequip_hessian.model import ways
 from nequip_hessian.model.builders import add_hessian_output
 from nequip_hessian.model.matrix import hessians
 from nequip_hessian.model.output import HessianOutput
@@ -72,7 +74,8 @@ def test_many_probes_in_chunks_are_one_probe_at_a_time(pair, monkeypatch):
     mine, _ = pair
     data = batch_of(["CH3OH", "HCN", "H2O"], 5)
     together = mine(dict(data))["hessian_product"]
-    monkeypatch.setattr(output, "MAX_EDGES_PER_PASS", 40)
+    monkeypatch.setattr(ways, "MAX_EDGES_PER_PASS", 40)
+    mine.product_way = "copies"
     chunked = mine(dict(data))["hessian_product"]
     torch.testing.assert_close(chunked, together, rtol=0, atol=1e-13)
     for c in range(5):
@@ -95,7 +98,7 @@ def test_zero_probes_give_zero_products_and_finite_gradients(pair):
 
 
 def test_few_probes_in_a_batch_cost_little_and_change_nothing(pair, monkeypatch):
-    """Where most frames carry no probe, only those that do go through the product."""
+    """Only frames that carry a probe go through the product, and no frame goes through the model twice for it."""
     mine, _ = pair
     data = batch_of(["CH3OH", "HCN", "H2O", "CH4"], 2)
     sparse = data["hessian_probe"].clone()
@@ -109,13 +112,81 @@ def test_few_probes_in_a_batch_cost_little_and_change_nothing(pair, monkeypatch)
         lambda self, d: (sizes.append(len(d["pos"]) if "hessian_probe" in d else 0), product(self, d))[1],
     )
     found = mine({**data, "hessian_probe": sparse})
-    assert sizes == [0, 2 * 3]
+    assert sizes == [3, 0, 3]
     one = data["batch"] == 1
     torch.testing.assert_close(found["hessian_product"][one], dense["hessian_product"][one], rtol=0, atol=1e-13)
     assert (found["hessian_product"][~one] == 0).all()
-    for key in ("total_energy", "forces"):
+    for key in ("total_energy", "forces", "atomic_energy", "virial", "edge_vectors", "pos", "batch"):
         torch.testing.assert_close(found[key], dense[key], rtol=0, atol=1e-13)
     mine({**data, "hessian_probe": 0 * sparse})["hessian_product"].sum().backward()
+
+
+def gradients(model, data):
+    model.zero_grad()
+    out = model(dict(data))
+    (out["hessian_product"] ** 2).sum().add((out["forces"] ** 2).sum() + out["total_energy"].sum()).backward()
+    return out, [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("keep_cell", [False, True])
+def test_every_way_gives_the_same_products_and_gradients_in_any_memory(pair, keep_cell):
+    """Loop and copies, with all graphs kept, some, or none: products made again have the gradient of kept ones."""
+    mine, _ = pair
+    data = batch_of(["Al4", "Al4"] if keep_cell else ["CH3OH", "HCN", "H2O"], 4, keep_cell)
+    data["hessian_probe"][data["batch"] == 1, 3:] = 0.0
+    mine.product_way, mine.product_memory = "copies", 1e12
+    expected, theirs = gradients(mine, data)
+    for way in ("loop", "copies"):
+        for memory in (1e12, 3e6, 1.0):
+            mine.product_way, mine.product_memory = way, memory
+            found, ours_ = gradients(mine, data)
+            for key in ("hessian_product", "forces", "total_energy"):
+                torch.testing.assert_close(found[key], expected[key], rtol=0, atol=1e-12)
+            for one, two in zip(ours_, theirs, strict=True):
+                torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-11)
+
+
+def saved_bytes(model, data):
+    """Bytes that autograd holds for the backward pass once the forward pass is over."""
+    held = []
+
+    def pack(tensor):
+        held.append(weakref.ref(copy := tensor.detach()))
+        return copy
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        out = model(dict(data))
+    alive = [tensor.untyped_storage() for reference in held if (tensor := reference()) is not None]
+    del out
+    return sum({storage.data_ptr(): storage.nbytes() for storage in alive}.values())
+
+
+@pytest.mark.parametrize("way", ["loop", "copies"])
+def test_graphs_of_products_keep_to_the_memory_given(pair, way):
+    mine, _ = pair
+    data = batch_of(["CH3OH", "HCN", "H2O"], 6)
+    mine.product_way, mine.product_memory = way, 1e12
+    kept = saved_bytes(mine, data)
+    mine.product_memory = 1.0
+    assert saved_bytes(mine, data) < 0.55 * kept
+    # one product more costs no memory then
+    wider = batch_of(["CH3OH", "HCN", "H2O"], 12)
+    assert saved_bytes(mine, wider) < 1.1 * saved_bytes(mine, data)
+
+
+def test_the_loop_is_taken_where_it_is_cheaper(pair, monkeypatch):
+    mine, _ = pair
+    mine(batch_of(["HCN"], 2))  # the first batch is also used to measure the graphs
+    calls = []
+    forward = HessianOutput.forward
+    monkeypatch.setattr(HessianOutput, "forward", lambda self, d: (calls.append(len(d["pos"])), forward(self, d))[1])
+    data = batch_of(["CH3OH", "HCN", "H2O"], 4)
+    mine(dict(data))
+    assert calls == [12], "one forward pass serves all probes"
+    calls.clear()
+    data["hessian_probe"][data["batch"] != 1, 3:] = 0.0  # three frames of three atoms are less than two passes
+    mine(dict(data))
+    assert calls == [12, 9]
 
 
 def test_evaluation_leaves_nothing_behind(pair):
