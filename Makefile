@@ -11,7 +11,7 @@ OUT ?= demo-out
 BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint experiments clean
+.PHONY: demo test lint site experiments clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, found {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
@@ -38,6 +38,10 @@ lint: $(VENV)/.test
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The documentation as a site in site/, opens without a server.
+site: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Hours on two cores; what is done is not done again, what was stopped goes on.
 experiments: $(VENV)/.test

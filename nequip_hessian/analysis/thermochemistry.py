@@ -51,7 +51,7 @@ class Thermochemistry:
         temperature: K; pressure: Pa; symmetry_number; multiplicity: 2S + 1; treatment: one of TREATMENTS
         electronic_energy: of the geometry; zero_point_energy
         thermal_energy: beyond the zero point, without the electronic energy: translation, rotation, vibration
-        entropy_translation, entropy_rotation, entropy_vibration, entropy_electronic
+        entropy_translation, entropy_rotation, entropy_vibration, entropy_electronic: parts of the entropy
         n_modes: modes that were counted; n_left_out: imaginary ones that were not
     """
 

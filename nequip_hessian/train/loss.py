@@ -111,8 +111,8 @@ def EnergyForceStressHessianLoss(
 
     Args:
         coeffs: shares of `total_energy`, `forces`, `stress` and `hessian`
-        per_atom_energy, per_type_forces_coeffs, per_type_hessian_coeffs, hessian_error, huber_delta, normalise,
-            type_names, extra_metrics: as for `EnergyForceHessianLoss`
+        per_atom_energy, per_type_forces_coeffs, per_type_hessian_coeffs: as for `EnergyForceHessianLoss`
+        hessian_error, huber_delta, normalise, type_names, extra_metrics: as for `EnergyForceHessianLoss`
 
     Raises:
         ConfigError: as for `EnergyForceHessianLoss`; with the first batch, where the data hold no stress.
