@@ -7,9 +7,10 @@ package or a compiled file.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,36 @@ import numpy.typing as npt
 import torch
 from ase import Atoms
 from ase.calculators.calculator import all_changes
+from ase.data import chemical_symbols
 from nequip.data import AtomicDataDict
 from nequip.integrations.ase import NequIPCalculator
 from nequip.utils import torch_default_dtype
+from scipy.sparse import bsr_array
 
+from nequip_hessian.compiled import compiled_products, gives_products, join_frames, with_zero_probe
 from nequip_hessian.curvature import SECOND_ORDER, difference_hessian, displaced, symmetrise
 from nequip_hessian.errors import ConfigError, HessianDataWarning
-from nequip_hessian.model.matrix import hessians
+from nequip_hessian.model.matrix import Plan, Products, collect, dense_plan, eager_products, graph_bytes, sparse_plan
+from nequip_hessian.model.target import HESSIAN_TARGET
+from nequip_hessian.reach import measure_hops, probe_chain
+from nequip_hessian.sparsity import block_pattern
 
 Float = npt.NDArray[np.float64]
 
+_log = logging.getLogger(__name__)
+
 ATOMS_PER_BATCH = 128
-"""Atoms of several geometries that are evaluated in one pass."""
+"""Atoms of several geometries that are evaluated in one pass on a CPU, where larger batches are no faster."""
+ATOMS_PER_BATCH_CUDA = 4096
+
+MEMORY_BUDGET = 2 * 2**30
+"""Bytes that the graph of a batch of several geometries may hold on a CPU; on a GPU half of what is free."""
 
 _INPUT_DTYPE = torch.float64
 """NequIP makes its inputs in torch's default dtype, which other code in the process may have set to float32:
 positions would silently lose half their digits, and a compiled file would return NaN."""
 
+_TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-4}  # of a sparse Hessian against a product, relative
 _STEP = {torch.float64: 2e-4, torch.float32: 1e-2}  # angstrom; balances truncation against rounding of the forces
 
 
@@ -43,11 +57,23 @@ class HessianCalculator(NequIPCalculator):
 
     Build it with `from_file`. `results` hold energy (eV), forces (eV/angstrom) and, when asked for,
     `hessian` (3N, 3N) in eV/angstrom^2. In Sella: `hessian_function=calc.get_hessian`.
+
+    Attributes:
+        compiled: the model is a file of nequip-compile
+        products: it gives exact Hessian products (eager models, and files of the target `hessian`)
+        sparse: leave out blocks that are exactly zero where that needs fewer products
+        memory_budget: bytes that the graph of several geometries may hold; None: by device
+        dtype: of the model
     """
 
     implemented_properties = [*NequIPCalculator.implemented_properties, "hessian"]  # noqa: RUF012 (ASE's convention)
     compiled = False
+    products = True
+    sparse = True
+    memory_budget: int | None = None
     dtype = torch.float64
+    _hops: int | None = -1  # not yet measured
+    _bytes_per_edge: float | None = None
 
     @classmethod
     def from_file(cls, path: str | Path, device: str = "cpu", **kwargs: Any) -> HessianCalculator:
@@ -70,14 +96,17 @@ class HessianCalculator(NequIPCalculator):
         compiled = name.endswith((".nequip.pt2", ".nequip.pth"))
         if not compiled and not name.endswith((".ckpt", ".nequip.zip")):
             raise ConfigError(f"model {name}: expected a file ending in .ckpt, .nequip.zip or .nequip.pt2")
+        with_products = not compiled or gives_products(name)
         load = cls.from_compiled_model if compiled else cls._from_saved_model
+        if compiled and with_products:
+            load = _ProductCalculator.from_compiled_model
         try:
             with _quiet():
                 calculator: HessianCalculator = load(name, device=device, **kwargs)
         except Exception as exc:  # NequIP, torch and zip each raise their own for a file that is no model
             reason = f"{type(exc).__name__}: {_first_line(exc)}"
             raise ConfigError(f"model {name}: not a NequIP model, or cut: copy or make it again ({reason})") from exc
-        calculator.compiled = compiled
+        calculator.compiled, calculator.products = compiled, with_products
         if not compiled:
             calculator.dtype = calculator.model.model_dtype
         return calculator
@@ -86,8 +115,6 @@ class HessianCalculator(NequIPCalculator):
     def species(self) -> tuple[str, ...]:
         """Chemical symbols that the model knows."""
         mapper = self.transforms[0]
-        from ase.data import chemical_symbols
-
         known = torch.nonzero(mapper.lookup_table >= 0).view(-1).tolist()
         return tuple(chemical_symbols[number] for number in known)
 
@@ -116,10 +143,11 @@ class HessianCalculator(NequIPCalculator):
             self.results["hessian"] = self.get_hessian(self.atoms)
 
     def get_hessian(self, atoms: Atoms | None = None, indices: Sequence[int] | None = None) -> Float:
-        """Second derivatives of the energy, exact for checkpoints and packages.
+        """Second derivatives of the energy, exact where the model can be differentiated again.
 
-        A compiled file cannot be differentiated again; there the Hessian comes from central
-        differences of its forces, with a warning.
+        That is so for checkpoints, packages and files compiled with `--target hessian`. Another compiled file
+        gives central differences of its forces, with a warning. 3n products are needed, or fewer in a large
+        geometry with blocks that are exactly zero (`plan`).
 
         Args:
             atoms: geometry; default: the calculator's own
@@ -131,17 +159,47 @@ class HessianCalculator(NequIPCalculator):
         Raises:
             ConfigError: no geometry, an unknown element, indices out of range.
         """
-        atoms = self.atoms if atoms is None else atoms
-        if atoms is None:
-            raise ConfigError("get_hessian: give a geometry")
-        return self._hessians([atoms], [indices])[0]
+        (found,) = self._hessians([self._given(atoms)], [indices])
+        return found.toarray() if isinstance(found, bsr_array) else found
+
+    def get_sparse_hessian(self, atoms: Atoms | None = None, indices: Sequence[int] | None = None) -> bsr_array:
+        """The same as blocks of 3x3, those left out being exactly zero; for what is too large as a full matrix.
+
+        Args:
+            atoms: geometry; default: the calculator's own
+            indices: (n,) atoms to cover, the others held fixed; default all N
+
+        Returns:
+            (3n, 3n) float64, eV/angstrom^2, symmetric, index 3*atom + xyz.
+
+        Raises:
+            ConfigError: no geometry, an unknown element, indices out of range.
+        """
+        (found,) = self._hessians([self._given(atoms)], [indices])
+        return found if isinstance(found, bsr_array) else bsr_array(found, blocksize=(3, 3))
 
     def get_hessians(self, geometries: Sequence[Atoms]) -> list[Float]:
         """Hessians of several geometries, (3N, 3N) each in eV/angstrom^2; 3 max(N) passes a batch."""
-        result: list[Float] = []
-        for batch in _batches(geometries):
-            result += self._hessians(batch, [None] * len(batch))
-        return result
+        found = self._hessians(geometries, [None] * len(geometries))
+        return [matrix.toarray() if isinstance(matrix, bsr_array) else matrix for matrix in found]
+
+    def plan(self, atoms: Atoms, indices: Sequence[int] | None = None) -> Plan:
+        """Which products `get_hessian` would ask for (`n_products`), without asking; see `nequip_hessian.model.matrix`.
+
+        Raises:
+            ConfigError: an unknown element, indices out of range.
+        """
+        return self._plan(self.atoms_to_data(atoms), _check_indices(atoms, indices))
+
+    def hops(self) -> int | None:
+        """Steps of the neighbour list beyond which blocks of a Hessian are zero, measured at the first call.
+
+        None: there is no such number, or none could be measured; Hessians are dense then.
+        """
+        if self._hops == -1:
+            self._hops = self._measure_hops()
+            _log.info("second derivatives reach %s hops", self._hops)
+        return self._hops
 
     def evaluate_many(self, geometries: Sequence[Atoms]) -> list[tuple[float, Float]]:
         """Energy (eV) and forces (N, 3) (eV/angstrom) of several geometries, batch by batch."""
@@ -150,21 +208,118 @@ class HessianCalculator(NequIPCalculator):
             result += self._evaluate_one_by_one(batch) if self.compiled else self._evaluate_batch(batch)
         return result
 
-    def _hessians(self, geometries: Sequence[Atoms], indices: Sequence[Sequence[int] | None]) -> list[Float]:
+    def call_model(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+        """NequIP's hook: run the model."""
+        return super().call_model(with_zero_probe(data) if self.compiled and self.products else data)
+
+    def _given(self, atoms: Atoms | None) -> Atoms:
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None:
+            raise ConfigError("get_hessian: give a geometry")
+        return atoms
+
+    def _hessians(self, geometries: Sequence[Atoms], indices: Sequence[Sequence[int] | None]) -> list[Any]:
         chosen = [_check_indices(atoms, index) for atoms, index in zip(geometries, indices, strict=True)]
-        if self.compiled:
+        if not self.products:
             warnings.warn(
                 "a compiled model cannot be differentiated again: its Hessian comes from central differences of forces "
-                f"({_STEP[self.dtype]} angstrom); load the package or the checkpoint for exact ones",
+                f"({_STEP[self.dtype]} angstrom); load the package or the checkpoint for exact ones, or compile with "
+                "--target hessian",
                 HessianDataWarning,
                 stacklevel=3,
             )
             return [self._central_differences(a, i) for a, i in zip(geometries, chosen, strict=True)]
-        data = AtomicDataDict.batched_from_list([self.atoms_to_data(atoms) for atoms in geometries])
-        with torch_default_dtype(_INPUT_DTYPE):
-            blocks = hessians(self.model, data, [torch.as_tensor(i) for i in chosen])
         scale = self.energy_units_to_eV / self.length_units_to_A**2
-        return [scale * block.detach().cpu().numpy().astype(np.float64) for block in blocks]
+        found: list[Any] = []
+        for frames in self._frames(geometries):
+            part = chosen[len(found) : len(found) + len(frames)]
+            found += [scale * hessian for hessian in self._exact(frames, part)]
+        return found
+
+    def _exact(self, frames: list[AtomicDataDict.Type], chosen: Sequence[npt.NDArray[np.int64]]) -> list[Any]:
+        counts = [len(frame[AtomicDataDict.POSITIONS_KEY]) for frame in frames]
+        plans = [self._plan(frame, atoms) for frame, atoms in zip(frames, chosen, strict=True)]
+        like = torch.cat([frame[AtomicDataDict.POSITIONS_KEY] for frame in frames])
+        with torch_default_dtype(_INPUT_DTYPE):
+            products = self._products(frames)
+            found = collect(products, like, counts, plans, _TOLERANCE[self.dtype])
+            if any(hessian is None for hessian in found):
+                warnings.warn(
+                    "a sparse Hessian did not give a random product: the model reaches farther than was measured; "
+                    "all blocks are computed (and from now on: sparse = False)",
+                    HessianDataWarning,
+                    stacklevel=4,
+                )
+                self.sparse = False
+                found = collect(products, like, counts, [dense_plan(atoms) for atoms in chosen])
+        return found
+
+    def _products(self, frames: list[AtomicDataDict.Type]) -> Products:
+        if self.compiled:
+            return compiled_products(self.model, join_frames(frames))
+        data = AtomicDataDict.batched_from_list(frames)
+        return eager_products(self.model, data, self._at_once(data))
+
+    def _at_once(self, data: AtomicDataDict.Type) -> int:
+        """Products in one vectorised pass: many on a GPU, which one alone does not fill; one on a CPU, no slower."""
+        if not data[AtomicDataDict.POSITIONS_KEY].is_cuda or self._bytes_per_edge is None:
+            return 1
+        edges = data[AtomicDataDict.EDGE_INDEX_KEY].shape[1]
+        return max(1, min(64, int(self._budget() / (self._bytes_per_edge * max(edges, 1)))))
+
+    def _plan(self, data: AtomicDataDict.Type, atoms: npt.NDArray[np.int64]) -> Plan:
+        edges = data[AtomicDataDict.EDGE_INDEX_KEY].cpu().numpy().astype(np.int64)
+        n_atoms = len(data[AtomicDataDict.POSITIONS_KEY])
+        # what is within one hop of everything is within any number of hops of it
+        if not self.sparse or block_pattern(edges, n_atoms, 1).nnz == n_atoms**2:
+            return dense_plan(atoms)
+        hops = self.hops()
+        if hops is None:
+            return dense_plan(atoms)
+        plan = sparse_plan(atoms, edges, n_atoms, hops)
+        _log.info("Hessian of %d atoms: %d products of %d", len(atoms), plan.n_products, 3 * len(atoms))
+        return plan
+
+    def _measure_hops(self) -> int | None:
+        cutoff = float(self.transforms[-1].r_max)
+        for symbol in self.species:
+            for part in (1.0, 0.7, 0.5, 0.35):  # cutoffs of single pairs of elements may be shorter
+                data = self.atoms_to_data(probe_chain(symbol, part * cutoff))
+                if data[AtomicDataDict.EDGE_INDEX_KEY].shape[1] < 2 * len(data[AtomicDataDict.POSITIONS_KEY]):
+                    continue
+                with torch_default_dtype(_INPUT_DTYPE):
+                    return measure_hops(data, lambda frame: self._products([frame]))
+        return None
+
+    def _frames(self, geometries: Sequence[Atoms]) -> Iterator[list[AtomicDataDict.Type]]:
+        """Inputs of the geometries, in batches that fit the memory; one geometry at least."""
+        batch: list[AtomicDataDict.Type] = []
+        held, edges_held, periodic = 0, 0, False
+        for atoms in geometries:
+            data = self.atoms_to_data(atoms)
+            edges = data[AtomicDataDict.EDGE_INDEX_KEY].shape[1]
+            if self._bytes_per_edge is None and not self.compiled and edges:
+                with torch_default_dtype(_INPUT_DTYPE):
+                    self._bytes_per_edge = graph_bytes(self.model, data) / edges
+            need = (edges_held + edges) * (self._bytes_per_edge or 0.0)
+            alone = self.compiled and (periodic or bool(atoms.pbc.any()))  # a joined frame has one cell
+            full = held + len(atoms) > self._atoms_per_batch() or need > self._budget()
+            if batch and (full or alone):
+                yield batch
+                batch, held, edges_held = [], 0, 0
+            periodic = bool(atoms.pbc.any())
+            batch.append(data)
+            held, edges_held = held + len(atoms), edges_held + edges
+        if batch:
+            yield batch
+
+    def _atoms_per_batch(self) -> int:
+        return ATOMS_PER_BATCH_CUDA if self.device.type == "cuda" else ATOMS_PER_BATCH
+
+    def _budget(self) -> int:
+        if self.memory_budget is not None:
+            return self.memory_budget
+        return torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else MEMORY_BUDGET
 
     def _evaluate_batch(self, geometries: Sequence[Atoms]) -> list[tuple[float, Float]]:
         data = AtomicDataDict.batched_from_list([self.atoms_to_data(atoms) for atoms in geometries])
@@ -191,6 +346,14 @@ class HessianCalculator(NequIPCalculator):
             moved[-1].positions = positions
         forces = [f[indices] for _, f in self.evaluate_many(moved)]
         return np.asarray(symmetrise(difference_hessian(forces, step, SECOND_ORDER))[0], dtype=np.float64)
+
+
+class _ProductCalculator(HessianCalculator):
+    """Round a file of the target `hessian`, whose inputs and outputs NequIP's loader compares with these."""
+
+    @classmethod
+    def _get_aoti_compile_target(cls) -> dict[str, Any]:
+        return HESSIAN_TARGET
 
 
 def _check_device(device: str) -> None:

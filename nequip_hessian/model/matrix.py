@@ -109,10 +109,30 @@ def gradient_graph(model: Any, data: AtomicDataDict.Type) -> tuple[torch.Tensor,
         module.training = training
 
 
-def eager_products(model: Any, data: AtomicDataDict.Type) -> Products:
+def graph_bytes(model: Any, data: AtomicDataDict.Type) -> int:
+    """Memory that the graph of the forces of these inputs holds, measured, bytes."""
+    held: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        kept = gradient_graph(model, data)
+    del kept
+    return sum(held.values())
+
+
+def eager_products(model: Any, data: AtomicDataDict.Type, at_once: int = 1) -> Products:
     """Products of an eager model: one forward pass and one graph for all of them.
 
     Nothing of a product outlives it, so the memory is that of the graph however many there are.
+
+    Args:
+        model: graph model (eager)
+        data: model inputs of one frame or a batch
+        at_once: products that go through the graph together (vectorised), at `at_once` times the memory
     """
     positions, gradient = gradient_graph(model, data)
 
@@ -120,17 +140,22 @@ def eager_products(model: Any, data: AtomicDataDict.Type) -> Products:
         out = torch.zeros_like(probes)
         if not gradient.requires_grad:
             return out
-        for probe, row in zip(probes, out, strict=True):
-            (found,) = torch.autograd.grad(gradient, positions, probe, retain_graph=True, allow_unused=True)
+        for first in range(0, len(probes), at_once):
+            part = probes[first : first + at_once] if at_once > 1 else probes[first]
+            (found,) = torch.autograd.grad(
+                gradient, positions, part, retain_graph=True, allow_unused=True, is_grads_batched=at_once > 1
+            )
             if found is None:  # atoms without neighbours: the energy does not depend on positions
                 break
-            row.copy_(found)
+            out[first : first + at_once] = found
         return out
 
     return products
 
 
-def collect(products: Products, like: torch.Tensor, counts: Sequence[int], plans: Sequence[Plan]) -> list[Any]:
+def collect(
+    products: Products, like: torch.Tensor, counts: Sequence[int], plans: Sequence[Plan], tolerance: float = 1e-9
+) -> list[Any]:
     """Ask for the products that the plans need and put the Hessians together.
 
     Args:
@@ -138,6 +163,8 @@ def collect(products: Products, like: torch.Tensor, counts: Sequence[int], plans
         like: (N, 3), the positions of all frames: dtype and device of the probes
         counts: number of atoms of each frame
         plans: one a frame
+        tolerance: difference between a sparse Hessian times a vector and the product, relative to its largest
+            element, above which the blocks cannot be those of the plan; larger than rounding
 
     Returns:
         per frame (3n, 3n), eV/angstrom^2, symmetric: float64 array, or bsr_array where the plan has a pattern.
@@ -154,7 +181,8 @@ def collect(products: Products, like: torch.Tensor, counts: Sequence[int], plans
             last = min(wanted.stop, plan.n_products)
             sums[f][first:last] = found[: max(last - first, 0), rows[f]]
     hessians = [_assemble(plan, s) for plan, s in zip(plans, sums, strict=True)]
-    return _checked(products, like, rows, plans, hessians)
+    _drop_wrong(products, like, rows, hessians, tolerance)
+    return hessians
 
 
 def _unit_probes(like: torch.Tensor, rows: list[Any], plans: Sequence[Plan], wanted: range) -> torch.Tensor:
@@ -173,23 +201,21 @@ def _assemble(plan: Plan, sums: Float) -> Any:
     return (square + square.T) / 2
 
 
-def _checked(products: Products, like: torch.Tensor, rows: list[Any], plans: Sequence[Plan], found: list[Any]) -> Any:
-    sparse = [f for f, plan in enumerate(plans) if plan.pattern is not None]
+def _drop_wrong(products: Products, like: torch.Tensor, rows: list[Any], found: list[Any], tolerance: float) -> None:
+    """Put None where a sparse Hessian does not give a random product."""
+    sparse = [f for f, hessian in enumerate(found) if isinstance(hessian, bsr_array)]
     if not sparse:
-        return found
+        return
     probe = np.zeros((1, len(like), 3))
-    signs = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for f in sparse:
-        probe[0, rows[f]] = signs.choice([-1.0, 1.0], (len(rows[f]), 3))
+        probe[0, rows[f]] = rng.uniform(-1.0, 1.0, (len(rows[f]), 3))
     direct = products(torch.as_tensor(probe, dtype=like.dtype, device=like.device)).detach().cpu().numpy()[0]
-    # rounding adds up along the trees of the colouring
-    tolerance = 1e-9 if like.dtype == torch.float64 else 1e-2
     for f in sparse:
         expected = direct[rows[f]].ravel()
         off = np.abs(found[f] @ probe[0, rows[f]].ravel() - expected).max()
-        if not off <= tolerance * max(1.0, np.abs(expected).max()):
+        if off > tolerance * max(1.0, float(np.abs(found[f].data).max())):
             found[f] = None
-    return found
 
 
 def hessians(model: Any, data: AtomicDataDict.Type, atoms: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
@@ -211,8 +237,3 @@ def hessians(model: Any, data: AtomicDataDict.Type, atoms: Sequence[torch.Tensor
     like = data[AtomicDataDict.POSITIONS_KEY].detach()
     found = collect(eager_products(model, data), like, counts, [dense_plan(index) for index in chosen])
     return [torch.as_tensor(matrix, dtype=like.dtype, device=like.device) for matrix in found]
-
-
-def sparse_or_dense(hessian: bsr_array | Float) -> Float:
-    """Return a Hessian of `collect` as an array (3n, 3n)."""
-    return hessian.toarray() if isinstance(hessian, bsr_array) else hessian
