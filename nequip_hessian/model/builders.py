@@ -22,6 +22,8 @@ from nequip.utils import dtype_from_name, torch_default_dtype
 from nequip_hessian.errors import ConfigError, MissingExtraError
 from nequip_hessian.model.output import HessianCompileGraphModel, HessianGraphModel, HessianOutput
 
+WAYS = ("auto", "loop", "copies")
+
 _builder = model_builder(wrapper_class=HessianGraphModel, compile_wrapper_class=HessianCompileGraphModel)
 
 
@@ -47,23 +49,41 @@ def add_hessian_output(module: Any) -> HessianOutput:
     return HessianOutput(func=module.func)
 
 
-@_builder
-def NequIPGNNModel(**kwargs: Any) -> GraphModel:
-    """Build `nequip.model.NequIPGNNModel` (all its arguments) with Hessian products.
+def set_products(model: Any, way: str, memory_gb: float | None) -> Any:
+    """Say how a graph model makes several products, and what memory their graphs may take in training.
 
-    Returns:
-        the model; with `hessian_probe` (N, 3K) in the input it also gives `hessian_product`, eV/angstrom^2.
+    Args:
+        model: what a builder returns; where it is a part of a larger model nothing is set
+        way: `loop`, `copies` or `auto`
+        memory_gb: gigabytes; None: half of what is free
+
+    Raises:
+        ConfigError: an unknown way, a memory not above 0, or the loop with a compiled model.
     """
+    if way not in WAYS:
+        raise ConfigError(f"product_way: expected one of {', '.join(WAYS)}, found {way!r}")
+    if memory_gb is not None and (
+        not isinstance(memory_gb, int | float) or isinstance(memory_gb, bool) or not memory_gb > 0
+    ):
+        raise ConfigError(f"product_memory_gb: expected a number above 0 in gigabytes, found {memory_gb!r}")
+    if isinstance(model, HessianCompileGraphModel) and way == "loop":
+        raise ConfigError(
+            "product_way: loop differentiates the forces once more, which a compiled graph cannot; use copies or auto "
+            "with compile_mode: compile"
+        )
+    if isinstance(model, HessianGraphModel | HessianCompileGraphModel):
+        model.product_way = way
+        model.product_memory = None if memory_gb is None else 1e9 * memory_gb
+    return model
+
+
+@_builder
+def _nequip(**kwargs: Any) -> GraphModel:
     return add_hessian_output(_PlainNequIPGNNModel(**kwargs))
 
 
 @_builder
-def AllegroModel(**kwargs: Any) -> GraphModel:
-    """Build `allegro.model.AllegroModel` (all its arguments) with Hessian products.
-
-    Raises:
-        MissingExtraError: nequip-allegro is not installed.
-    """
+def _allegro(**kwargs: Any) -> GraphModel:
     try:
         plain = get_method("allegro.model.AllegroModel")
     except Exception as exc:  # hydra wraps the ImportError in one of its own
@@ -71,13 +91,55 @@ def AllegroModel(**kwargs: Any) -> GraphModel:
     return add_hessian_output(plain(**kwargs))
 
 
-def HessianModel(model: dict[str, Any], compile_mode: str | None = None) -> torch.nn.Module:
+def NequIPGNNModel(product_way: str = "auto", product_memory_gb: float | None = None, **kwargs: Any) -> GraphModel:
+    """Build `nequip.model.NequIPGNNModel` (all its arguments) with Hessian products.
+
+    Args:
+        product_way: how several products of a geometry are made. `loop`: one forward pass and a backward
+            pass for each, at most 3 max(N) for the full matrices of a batch; `copies`: a copy of the frame
+            for each; `auto`: the loop on a CPU where it is cheaper, copies on a GPU and in a compiled model
+        product_memory_gb: gigabytes for the graphs of products in training; what does not fit is computed
+            twice. Default half of the memory that is free
+        **kwargs: those of `nequip.model.NequIPGNNModel`
+
+    Returns:
+        the model; with `hessian_probe` (N, 3K) in the input it also gives `hessian_product`, eV/angstrom^2.
+
+    Raises:
+        ConfigError: see `set_products`.
+    """
+    model: GraphModel = set_products(_nequip(**kwargs), product_way, product_memory_gb)
+    return model
+
+
+def AllegroModel(product_way: str = "auto", product_memory_gb: float | None = None, **kwargs: Any) -> GraphModel:
+    """Build `allegro.model.AllegroModel` (all its arguments) with Hessian products.
+
+    Args:
+        product_way, product_memory_gb: as for `NequIPGNNModel`
+        **kwargs: those of `allegro.model.AllegroModel`
+
+    Raises:
+        ConfigError: see `set_products`.
+        MissingExtraError: nequip-allegro is not installed.
+    """
+    model: GraphModel = set_products(_allegro(**kwargs), product_way, product_memory_gb)
+    return model
+
+
+def HessianModel(
+    model: dict[str, Any],
+    compile_mode: str | None = None,
+    product_way: str = "auto",
+    product_memory_gb: float | None = None,
+) -> torch.nn.Module:
     """Add Hessian products to a trained model, to fine-tune it on Hessians.
 
     Args:
         model: configuration of the model to load, `_target_: nequip.model.ModelFromPackage` or
             `nequip.model.ModelFromCheckpoint`
         compile_mode: `eager` or `compile`; default `eager`
+        product_way, product_memory_gb: as for `NequIPGNNModel`
 
     Returns:
         the model with cutoff, type names and dtype of the loaded one.
@@ -100,7 +162,8 @@ def HessianModel(model: dict[str, Any], compile_mode: str | None = None) -> torc
     current, overridden = get_current_compile_mode(return_override=True)
     mode = current if overridden or compile_mode is None else compile_mode
     wrapper = HessianCompileGraphModel if mode == _TRAIN_TIME_COMPILE_KEY else HessianGraphModel
-    return _wrap_loaded(loaded, wrapper)
+    wrapped: torch.nn.Module = set_products(_wrap_loaded(loaded, wrapper), product_way, product_memory_gb)
+    return wrapped
 
 
 def _wrap_loaded(loaded: Any, wrapper: type[GraphModel]) -> GraphModel:

@@ -263,6 +263,17 @@ def test_models_without_one_force_module_are_refused():
         ours.HessianModel(model={"_target_": "nequip.model.NequIPGNNModel"})
 
 
+def test_way_and_memory_of_a_configuration():
+    model = ours.NequIPGNNModel(**NEQUIP, product_way="copies", product_memory_gb=0.5)
+    assert (model.product_way, model.product_memory) == ("copies", 5e8)
+    with pytest.raises(ConfigError, match="auto, loop, copies, found 'batched'"):
+        ours.AllegroModel(**ALLEGRO, product_way="batched")
+    with pytest.raises(ConfigError, match="above 0 in gigabytes, found 0"):
+        ours.NequIPGNNModel(**NEQUIP, product_memory_gb=0)
+    with pytest.raises(ConfigError, match="which a compiled graph cannot"):
+        ours.NequIPGNNModel(**NEQUIP, product_way="loop", compile_mode="compile")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nequip", "allegro"])
 def test_compiled_equals_eager_in_values_and_gradients(kind):
