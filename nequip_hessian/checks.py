@@ -21,6 +21,7 @@ from nequip_hessian.errors import PhysicsError
 from nequip_hessian.formats._atoms import average_masses, is_mass_of, isotopic_masses
 from nequip_hessian.frequencies import FrequencyMatch, match_frequencies
 from nequip_hessian.identities import diagnose, implied_forces, translation_residual
+from nequip_hessian.misprints import find_misprint
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.units import WAVENUMBER
 
@@ -31,6 +32,7 @@ TRANSLATION_REFUSAL: Final = 0.1  # of the largest element; small grids reach 0.
 FREQUENCY_WARNING: Final = 0.5  # cm^-1
 FREQUENCY_REFUSAL: Final = (2.0, 2e-3)  # cm^-1, and of the wavenumber
 STIFFEST: Final = (15.0, 500.0)  # eV/angstrom^2, X-H and multiple bonds
+ISOTOPE_STEP: Final = 0.4  # u; isotopes of one element are about 1 u apart, an average may lie half-way
 STATIONARY_FORCE: Final = 0.1  # eV/angstrom
 IMPLIED_FORCE: Final = 0.5  # eV/angstrom; grid noise alone implies up to this
 _STATIONARY_KINDS: Final = ("minimum", "transition_state", "higher_saddle")
@@ -102,6 +104,9 @@ def check(record: LabelledGeometry) -> tuple[LabelledGeometry, Checks]:
         found = _check_translation(record, hessian, found)
         if not np.any(record.pbc):
             found = _check_rotation(record, hessian, found)
+            found = _check_misprints(record, hessian, found)
+    for text in record.provenance.get("warnings") or ():
+        found = _warn(found, str(text))
     found = _check_masses(record, found)
     record, found = _check_frequencies(record, hessian, found)
     found = _check_stiffest(record, found)
@@ -175,6 +180,24 @@ def _check_rotation(record: LabelledGeometry, hessian: npt.NDArray[np.float64], 
     return replace(found, rotation=fit.residual, rotation_relative=fit.relative, scale=scale[0], scale_error=scale[1])
 
 
+def _check_misprints(record: LabelledGeometry, hessian: npt.NDArray[np.float64], found: Checks) -> Checks:
+    forces = record.forces
+    if forces is None or np.any(np.isnan(forces)):
+        stationary = _implies_no_forces(record, hessian)
+        forces = np.zeros((len(record), 3)) if stationary else None
+    misprint = find_misprint(hessian, record.positions, forces)
+    if misprint is None:
+        return found
+    if misprint.certain(len(record)):
+        raise PhysicsError(f"one number of the file is wrong: {misprint}")
+    return _warn(found, f"is one number of the file wrong? {str(misprint)[0].upper()}{str(misprint)[1:]}")
+
+
+def _implies_no_forces(record: LabelledGeometry, hessian: npt.NDArray[np.float64]) -> bool:
+    forces, noise = implied_forces(hessian, record.positions)
+    return float(np.max(np.abs(forces))) <= max(IMPLIED_FORCE, 5 * noise)
+
+
 def _check_masses(record: LabelledGeometry, found: Checks) -> Checks:
     if record.masses is None:
         return found
@@ -184,6 +207,15 @@ def _check_masses(record: LabelledGeometry, found: Checks) -> Checks:
                 found,
                 f"atom {index} is {chemical_symbols[number]} but has the mass {mass:.3f} u, which is no isotope of it: "
                 "element or mass is wrong in the file",
+            )
+    for number in np.unique(record.numbers):
+        masses = np.unique(record.masses[record.numbers == number])
+        close = np.diff(masses)
+        if np.any((close > 1e-3) & (close < ISOTOPE_STEP)):
+            return _warn(
+                found,
+                f"atoms of {chemical_symbols[int(number)]} have the masses {masses[0]:.4f} to {masses[-1]:.4f} u, "
+                "too close for isotopes: is one of them wrong in the file?",
             )
     return found
 
@@ -320,8 +352,7 @@ def kind_of(record: LabelledGeometry, found: Checks) -> str:
     if found.max_force is not None:
         stationary = found.max_force <= STATIONARY_FORCE
     elif record.active is None and not np.any(record.pbc) and len(record) > 1:
-        forces, noise = implied_forces(np.asarray(record.hessian, dtype=np.float64), record.positions)
-        stationary = float(np.max(np.abs(forces))) <= max(IMPLIED_FORCE, 5 * noise)
+        stationary = _implies_no_forces(record, np.asarray(record.hessian, dtype=np.float64))
     else:
         stationary = True
     if not stationary:

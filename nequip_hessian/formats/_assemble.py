@@ -89,6 +89,7 @@ def record_of(source: Source, name: str, parsed: Parsed, **more: Any) -> Labelle
             source,
             name,
             conversions,
+            hessian=parsed.hessian * ATOMIC_UNITS["hessian"][1],
             line=parsed.line,
             masses_from=parsed.masses_from,
             companions=[companion.facts() for companion in parsed.companions] or None,

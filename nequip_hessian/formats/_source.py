@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.errors import FormatError, HessianDataError
+from nequip_hessian.formats._endings import ENDINGS, ended, missing_end
+from nequip_hessian.misprints import lone_asymmetry
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.units import BOHR, CODATA_YEAR, HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR2
 
@@ -140,19 +142,39 @@ def require_line_end(source: Source) -> None:
         )
 
 
-def provenance(source: Source, format_name: str, fields: dict[str, tuple[str, float]], **more: Any) -> dict[str, Any]:
+def provenance(
+    source: Source,
+    format_name: str,
+    fields: dict[str, tuple[str, float]],
+    *,
+    hessian: FloatArray | None = None,
+    line: int | None = None,
+    **more: Any,
+) -> dict[str, Any]:
     """Describe where a record came from; every conversion is invertible (value = factor * source value).
 
     Args:
         source: the file
         format_name: name of the format module
         fields: field -> (unit in the source, factor to the unit of the package)
+        hessian: (n, n) as printed, both triangles, eV/angstrom^2: two elements that should be one are a warning
+        line: 1-based line of the Hessian; behind it the end mark of the program is looked for
         more: further JSON-able facts; those that are None are left out
+
+    Returns:
+        The facts; what `checks.check` shall warn of is under `warnings`.
     """
     conversions = {
         name: {"from": unit, "factor": factor, "codata": CODATA_YEAR} for name, (unit, factor) in fields.items()
     }
     facts = {**source.facts(), "format": format_name, "conversions": conversions}
+    warnings = []
+    if format_name in ENDINGS and not ended(format_name, "\n".join(source.lines[(line or 1) - 1 :])):
+        warnings.append(missing_end(format_name))
+    lone = None if hessian is None else lone_asymmetry(hessian)
+    if lone is not None:
+        warnings.append(lone)
+    more = {"line": line, "warnings": warnings or None, **more}
     return facts | {key: value for key, value in more.items() if value is not None}
 
 

@@ -170,7 +170,14 @@ def _record(
         frequencies_projected=None if frequencies is None else whole,
         label=stem(source.path),
         level=_level(text),
-        provenance=provenance(source, NAME, conversions, line=source.line_of(title.start()), masses_from="file"),
+        provenance=provenance(
+            source,
+            NAME,
+            conversions,
+            hessian=hessian * HARTREE_PER_BOHR2,
+            line=source.line_of(title.start()),
+            masses_from="file",
+        ),
     )
 
 

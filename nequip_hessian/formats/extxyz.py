@@ -126,7 +126,7 @@ def _record(source: Source, atoms: Atoms, index: int, matrix: npt.NDArray[np.flo
         masses=arrays.get("masses"),
         frequencies=_flat(info.get("frequencies")),
         level=_level(source, level, index),
-        provenance=provenance(source, NAME, {}, index=index),
+        provenance=provenance(source, NAME, {}, hessian=hessian, index=index),
         **fields,
     )
 

@@ -118,6 +118,7 @@ def _record(
             source,
             NAME,
             atomic_conversions(energy=beside.energy is not None, forces=beside.gradient is not None),
+            hessian=matrix * ATOMIC_UNITS["hessian"][1],
             masses_from="file",
             companions=[dict(facts) for facts in beside.files] or None,
         ),

@@ -166,6 +166,7 @@ def _record(
             source,
             NAME,
             conversions,
+            hessian=matrix * ATOMIC_UNITS["hessian"][1],
             line=source.line_of(hessian.start()),
             masses_from="file" if masses is not None else "convention: most abundant isotopes",
         ),

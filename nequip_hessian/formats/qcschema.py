@@ -155,6 +155,7 @@ def _record(source: Source, result: dict[str, Any], index: int | None) -> Labell
             source,
             NAME,
             atomic_conversions(energy=energy is not None, forces=gradient is not None),
+            hessian=None if hessian is None else hessian * ATOMIC_UNITS["hessian"][1],
             index=index,
             masses_from="file" if masses is not None else "convention: most abundant isotopes",
         ),

@@ -80,6 +80,7 @@ def read_vasp_outcar(path: str | Path) -> Iterator[LabelledGeometry]:
             source,
             NAME,
             {name: pair for name, pair in UNITS.items() if name not in missing},
+            hessian=-matrix,
             line=source.line_of(titles[-1].start()),
             masses_from="file",
         ),

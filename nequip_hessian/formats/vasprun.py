@@ -73,6 +73,7 @@ def read_vasprun(path: str | Path) -> Iterator[LabelledGeometry]:
     missing = {name for name, value in (("energy", energy), ("forces", forces)) if value is None}
     conversions = {name: pair for name, pair in UNITS.items() if name not in missing}
     conversions["hessian"] = (f"-{unit or 'eV/(angstrom^2 u)'} x sqrt(m_i m_j)", -_UNITS[unit])
+    hessian = -weighted * np.outer(root_mass, root_mass) * _UNITS[unit]
     yield LabelledGeometry(
         numbers=atoms.astype(np.uint8),
         positions=positions,
@@ -80,14 +81,14 @@ def read_vasprun(path: str | Path) -> Iterator[LabelledGeometry]:
         pbc=True,
         energy=energy,
         forces=forces,
-        hessian=-weighted * np.outer(root_mass, root_mass) * _UNITS[unit],
+        hessian=hessian,
         active=None if len(free) == len(atoms) else free.astype(np.int32),
         masses=masses,
         frequencies=None if eigenvalues is None else np.sort(_wavenumbers(-eigenvalues * _UNITS[unit])),
         frequencies_projected=None if eigenvalues is None else False,
         label=source.path.resolve().parent.name or None,
         level=_level(root),
-        provenance=provenance(source, NAME, conversions, masses_from="file"),
+        provenance=provenance(source, NAME, conversions, hessian=hessian, masses_from="file"),
     )
 
 

@@ -168,6 +168,7 @@ def _record(source: Source, matrix: npt.NDArray[np.float64]) -> LabelledGeometry
             source,
             NAME,
             {**atomic_conversions(energy=energy is not None, forces=False), "positions": ("angstrom", 1.0)},
+            hessian=matrix * ATOMIC_UNITS["hessian"][1],
             masses_from="convention: standard atomic weights",
             companions=companions,
         ),
