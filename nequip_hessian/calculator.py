@@ -7,10 +7,9 @@ package or a compiled file.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,55 +24,26 @@ from nequip.integrations.ase import NequIPCalculator
 from nequip.utils import torch_default_dtype
 from scipy.sparse import bsr_array
 
-from nequip_hessian.compiled import compiled_products, gives_products, join_frames, with_zero_probe
+from nequip_hessian.compiled import gives_products, with_zero_probe
 from nequip_hessian.curvature import SECOND_ORDER, difference_hessian, displaced, symmetrise
 from nequip_hessian.errors import ConfigError, HessianDataWarning
-from nequip_hessian.model.matrix import Plan, Products, collect, dense_plan, eager_products, graph_bytes, sparse_plan
+from nequip_hessian.exact import ATOMS_PER_BATCH, INPUT_DTYPE, ExactHessians
+from nequip_hessian.model.matrix import Plan
 from nequip_hessian.model.target import HESSIAN_TARGET
-from nequip_hessian.reach import measure_hops, probe_chain
-from nequip_hessian.sparsity import block_pattern
 
 Float = npt.NDArray[np.float64]
 
-_log = logging.getLogger(__name__)
-
-ATOMS_PER_BATCH = 128
-"""Atoms of several geometries that are evaluated in one pass on a CPU, where larger batches are no faster."""
-ATOMS_PER_BATCH_CUDA = 4096
-
-MEMORY_BUDGET = 2 * 2**30
-"""Bytes that the graph of a batch of several geometries may hold on a CPU; on a GPU half of what is free."""
-
-_INPUT_DTYPE = torch.float64
-"""NequIP makes its inputs in torch's default dtype, which other code in the process may have set to float32:
-positions would silently lose half their digits, and a compiled file would return NaN."""
-
-_TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-4}  # of a sparse Hessian against a product, relative
 _STEP = {torch.float64: 2e-4, torch.float32: 1e-2}  # angstrom; balances truncation against rounding of the forces
 
 
-class HessianCalculator(NequIPCalculator):
+class HessianCalculator(ExactHessians, NequIPCalculator):
     """`NequIPCalculator` with `get_hessian`, and with many geometries in one pass.
 
     Build it with `from_file`. `results` hold energy (eV), forces (eV/angstrom) and, when asked for,
     `hessian` (3N, 3N) in eV/angstrom^2. In Sella: `hessian_function=calc.get_hessian`.
-
-    Attributes:
-        compiled: the model is a file of nequip-compile
-        products: it gives exact Hessian products (eager models, and files of the target `hessian`)
-        sparse: leave out blocks that are exactly zero where that needs fewer products
-        memory_budget: bytes that the graph of several geometries may hold; None: by device
-        dtype: of the model
     """
 
     implemented_properties = [*NequIPCalculator.implemented_properties, "hessian"]  # noqa: RUF012 (ASE's convention)
-    compiled = False
-    products = True
-    sparse = True
-    memory_budget: int | None = None
-    dtype = torch.float64
-    _hops: int | None = -1  # not yet measured
-    _bytes_per_edge: float | None = None
 
     @classmethod
     def from_file(cls, path: str | Path, device: str = "cpu", **kwargs: Any) -> HessianCalculator:
@@ -127,7 +97,7 @@ class HessianCalculator(NequIPCalculator):
         unknown = sorted(set(atoms.get_chemical_symbols()) - set(self.species))
         if unknown:
             raise ConfigError(f"the model has not seen {', '.join(unknown)}; it knows {', '.join(self.species)}")
-        with torch_default_dtype(_INPUT_DTYPE):
+        with torch_default_dtype(INPUT_DTYPE):
             return super().atoms_to_data(atoms)
 
     def calculate(
@@ -137,7 +107,7 @@ class HessianCalculator(NequIPCalculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """ASE's entry point; `hessian` among the properties adds `results["hessian"]`."""
-        with torch_default_dtype(_INPUT_DTYPE):
+        with torch_default_dtype(INPUT_DTYPE):
             super().calculate(atoms, properties, system_changes)
         if "hessian" in properties:
             self.results["hessian"] = self.get_hessian(self.atoms)
@@ -189,17 +159,7 @@ class HessianCalculator(NequIPCalculator):
         Raises:
             ConfigError: an unknown element, indices out of range.
         """
-        return self._plan(self.atoms_to_data(atoms), _check_indices(atoms, indices))
-
-    def hops(self) -> int | None:
-        """Steps of the neighbour list beyond which blocks of a Hessian are zero, measured at the first call.
-
-        None: there is no such number, or none could be measured; Hessians are dense then.
-        """
-        if self._hops == -1:
-            self._hops = self._measure_hops()
-            _log.info("second derivatives reach %s hops", self._hops)
-        return self._hops
+        return self.plan_products(self.atoms_to_data(atoms), _check_indices(atoms, indices))
 
     def evaluate_many(self, geometries: Sequence[Atoms]) -> list[tuple[float, Float]]:
         """Energy (eV) and forces (N, 3) (eV/angstrom) of several geometries, batch by batch."""
@@ -231,99 +191,14 @@ class HessianCalculator(NequIPCalculator):
             return [self._central_differences(a, i) for a, i in zip(geometries, chosen, strict=True)]
         scale = self.energy_units_to_eV / self.length_units_to_A**2
         found: list[Any] = []
-        for frames in self._frames(geometries):
+        for frames in self.batches(geometries):
             part = chosen[len(found) : len(found) + len(frames)]
-            found += [scale * hessian for hessian in self._exact(frames, part)]
+            found += [scale * hessian for hessian in self.exact_hessians(frames, part)]
         return found
-
-    def _exact(self, frames: list[AtomicDataDict.Type], chosen: Sequence[npt.NDArray[np.int64]]) -> list[Any]:
-        counts = [len(frame[AtomicDataDict.POSITIONS_KEY]) for frame in frames]
-        plans = [self._plan(frame, atoms) for frame, atoms in zip(frames, chosen, strict=True)]
-        like = torch.cat([frame[AtomicDataDict.POSITIONS_KEY] for frame in frames])
-        with torch_default_dtype(_INPUT_DTYPE):
-            products = self._products(frames)
-            found = collect(products, like, counts, plans, _TOLERANCE[self.dtype])
-            if any(hessian is None for hessian in found):
-                warnings.warn(
-                    "a sparse Hessian did not give a random product: the model reaches farther than was measured; "
-                    "all blocks are computed (and from now on: sparse = False)",
-                    HessianDataWarning,
-                    stacklevel=4,
-                )
-                self.sparse = False
-                found = collect(products, like, counts, [dense_plan(atoms) for atoms in chosen])
-        return found
-
-    def _products(self, frames: list[AtomicDataDict.Type]) -> Products:
-        if self.compiled:
-            return compiled_products(self.model, join_frames(frames))
-        data = AtomicDataDict.batched_from_list(frames)
-        return eager_products(self.model, data, self._at_once(data))
-
-    def _at_once(self, data: AtomicDataDict.Type) -> int:
-        """Products in one vectorised pass: many on a GPU, which one alone does not fill; one on a CPU, no slower."""
-        if not data[AtomicDataDict.POSITIONS_KEY].is_cuda or self._bytes_per_edge is None:
-            return 1
-        edges = data[AtomicDataDict.EDGE_INDEX_KEY].shape[1]
-        return max(1, min(64, int(self._budget() / (self._bytes_per_edge * max(edges, 1)))))
-
-    def _plan(self, data: AtomicDataDict.Type, atoms: npt.NDArray[np.int64]) -> Plan:
-        edges = data[AtomicDataDict.EDGE_INDEX_KEY].cpu().numpy().astype(np.int64)
-        n_atoms = len(data[AtomicDataDict.POSITIONS_KEY])
-        # what is within one hop of everything is within any number of hops of it
-        if not self.sparse or block_pattern(edges, n_atoms, 1).nnz == n_atoms**2:
-            return dense_plan(atoms)
-        hops = self.hops()
-        if hops is None:
-            return dense_plan(atoms)
-        plan = sparse_plan(atoms, edges, n_atoms, hops)
-        _log.info("Hessian of %d atoms: %d products of %d", len(atoms), plan.n_products, 3 * len(atoms))
-        return plan
-
-    def _measure_hops(self) -> int | None:
-        cutoff = float(self.transforms[-1].r_max)
-        for symbol in self.species:
-            for part in (1.0, 0.7, 0.5, 0.35):  # cutoffs of single pairs of elements may be shorter
-                data = self.atoms_to_data(probe_chain(symbol, part * cutoff))
-                if data[AtomicDataDict.EDGE_INDEX_KEY].shape[1] < 2 * len(data[AtomicDataDict.POSITIONS_KEY]):
-                    continue
-                with torch_default_dtype(_INPUT_DTYPE):
-                    return measure_hops(data, lambda frame: self._products([frame]))
-        return None
-
-    def _frames(self, geometries: Sequence[Atoms]) -> Iterator[list[AtomicDataDict.Type]]:
-        """Inputs of the geometries, in batches that fit the memory; one geometry at least."""
-        batch: list[AtomicDataDict.Type] = []
-        held, edges_held, periodic = 0, 0, False
-        for atoms in geometries:
-            data = self.atoms_to_data(atoms)
-            edges = data[AtomicDataDict.EDGE_INDEX_KEY].shape[1]
-            if self._bytes_per_edge is None and not self.compiled and edges:
-                with torch_default_dtype(_INPUT_DTYPE):
-                    self._bytes_per_edge = graph_bytes(self.model, data) / edges
-            need = (edges_held + edges) * (self._bytes_per_edge or 0.0)
-            alone = self.compiled and (periodic or bool(atoms.pbc.any()))  # a joined frame has one cell
-            full = held + len(atoms) > self._atoms_per_batch() or need > self._budget()
-            if batch and (full or alone):
-                yield batch
-                batch, held, edges_held = [], 0, 0
-            periodic = bool(atoms.pbc.any())
-            batch.append(data)
-            held, edges_held = held + len(atoms), edges_held + edges
-        if batch:
-            yield batch
-
-    def _atoms_per_batch(self) -> int:
-        return ATOMS_PER_BATCH_CUDA if self.device.type == "cuda" else ATOMS_PER_BATCH
-
-    def _budget(self) -> int:
-        if self.memory_budget is not None:
-            return self.memory_budget
-        return torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else MEMORY_BUDGET
 
     def _evaluate_batch(self, geometries: Sequence[Atoms]) -> list[tuple[float, Float]]:
         data = AtomicDataDict.batched_from_list([self.atoms_to_data(atoms) for atoms in geometries])
-        with torch_default_dtype(_INPUT_DTYPE):
+        with torch_default_dtype(INPUT_DTYPE):
             out = self.call_model(data)
         energies = self.energy_units_to_eV * out[AtomicDataDict.TOTAL_ENERGY_KEY].detach().cpu().numpy().ravel()
         scale = self.energy_units_to_eV / self.length_units_to_A

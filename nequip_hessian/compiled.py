@@ -20,8 +20,6 @@ EDGES_PER_PASS: Final = 4000
 a GPU takes `EDGES_PER_PASS_CUDA`."""
 EDGES_PER_PASS_CUDA: Final = 200_000
 
-Frame = AtomicDataDict.Type
-
 
 def gives_products(path: str | Path) -> bool:
     """Say whether a compiled file was made for the target `hessian`; False for what is no such file."""
@@ -36,12 +34,12 @@ def gives_products(path: str | Path) -> bool:
     return False
 
 
-def with_zero_probe(data: Frame) -> Frame:
+def with_zero_probe(data: AtomicDataDict.Type) -> AtomicDataDict.Type:
     """The inputs of one frame with the probe that a compiled file wants even where no product is asked for."""
     return {**data, HESSIAN_PROBE_KEY: torch.zeros_like(data[AtomicDataDict.POSITIONS_KEY])}
 
 
-def join_frames(frames: Sequence[Frame]) -> Frame:
+def join_frames(frames: Sequence[AtomicDataDict.Type]) -> AtomicDataDict.Type:
     """One frame out of several that share no edges.
 
     Args:
@@ -60,7 +58,7 @@ def join_frames(frames: Sequence[Frame]) -> Frame:
     return joined
 
 
-def compiled_products(model: Any, data: Frame, edges_per_pass: int | None = None) -> Products:
+def compiled_products(model: Any, data: AtomicDataDict.Type, edges_per_pass: int | None = None) -> Products:
     """Products of a compiled model, several in one call on copies of the frame.
 
     Args:
