@@ -90,22 +90,22 @@ def gather_frames(data: AtomicDataDict.Type, frames: torch.Tensor) -> tuple[Atom
 
 
 def join_frames(
-    data: AtomicDataDict.Type, parts: list[tuple[AtomicDataDict.Type, dict[str, torch.Tensor]]]
+    inputs: AtomicDataDict.Type, parts: list[tuple[AtomicDataDict.Type, dict[str, torch.Tensor]]]
 ) -> AtomicDataDict.Type:
     """Put the outputs of parts of a batch together again.
 
     Args:
-        data: the whole batch; its own fields are kept as they are
+        inputs: the model inputs of the whole batch, kept as they are
         parts: outputs of each part, and its rows of the whole batch (`frame_index`)
 
     Returns:
-        `data` and those outputs that are per atom, per edge or per frame, in the order of `data`.
+        `inputs` and those outputs that are per atom, per edge or per frame, in the order of `inputs`.
     """
     places = {kind: torch.argsort(torch.cat([index[kind] for _, index in parts])) for kind in parts[0][1]}
-    out = dict(data)
+    out = dict(inputs)
     for key in parts[0][0]:
         kind = "node" if key == HESSIAN_PRODUCT_KEY else get_field_type(key, error_on_unregistered=False)
-        if key in data or kind not in places or any(key not in part for part, _ in parts):
+        if key in inputs or kind not in places or any(key not in part for part, _ in parts):
             continue
         rows = torch.cat([part[key] for part, _ in parts])
         # a stress without a cell has no rows

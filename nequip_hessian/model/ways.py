@@ -54,12 +54,14 @@ def loop_is_cheaper(inputs: AtomicDataDict.Type, carries: torch.Tensor) -> bool:
     return total + _PRODUCT_COST * len(carries) * total < (total - covered) + (1.0 + _PRODUCT_COST) * copied
 
 
-def in_split(forward: Forward, data: AtomicDataDict.Type, inputs: AtomicDataDict.Type, probe: torch.Tensor) -> Any:
+def in_split(
+    forward: Forward, data: AtomicDataDict.Type, inputs: AtomicDataDict.Type, probe: torch.Tensor
+) -> AtomicDataDict.Type:
     """Run frames that carry a probe, and frames that do not, each on their own.
 
     Args:
         forward: batch with or without a probe -> outputs
-        data: the batch, whose other fields are passed on
+        data: the batch
         inputs: model inputs with `batch` and `num_atoms`
         probe: (N, 3), zero in frames that carry none
 
@@ -83,7 +85,7 @@ def in_split(forward: Forward, data: AtomicDataDict.Type, inputs: AtomicDataDict
             out = forward(batch)
             out[HESSIAN_PRODUCT_KEY] = 0 * out[AtomicDataDict.FORCE_KEY]
         parts.append((out, index))
-    return join_frames({key: value for key, value in data.items() if key != HESSIAN_PROBE_KEY}, parts)
+    return join_frames(inputs, parts)  # never the data, which hold labels under the names of outputs
 
 
 def in_copies(
