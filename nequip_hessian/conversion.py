@@ -5,28 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from nequip_hessian.checks import check
 from nequip_hessian.conversion_journal import Journal, stamp
-from nequip_hessian.conversion_report import Entry, entry_from_dict
+from nequip_hessian.conversion_read import Outcome, Reading, reason_of
+from nequip_hessian.conversion_report import Entry, EntryLog, entry_from_dict
 from nequip_hessian.duplicates import Seen
-from nequip_hessian.errors import (
-    ConfigError,
-    HessianDataError,
-    NoHessianError,
-    StoreError,
-    StoreWriteError,
-)
-from nequip_hessian.formats import format_of, formats
+from nequip_hessian.errors import ConfigError, HessianDataError, StoreError, StoreWriteError
+from nequip_hessian.formats import formats
 from nequip_hessian.formats._source import stem
 from nequip_hessian.gather import GROUP_RULES, Input, common_folder, group_of, reaction_groups
-from nequip_hessian.projection import PROJECTIONS, projected
+from nequip_hessian.projection import PROJECTIONS
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import StoreWriter
 from nequip_hessian.store.build import PROFILES
@@ -61,9 +55,17 @@ class Options:
                 names = ", ".join(str(entry) for entry in allowed if entry)
                 raise ConfigError(f"{name}: expected one of {names}, found {value!r}")
 
+    @property
+    def reading(self) -> Reading:
+        """What of them concerns one file alone."""
+        return Reading(self.format, self.project, self.without_hessian)
+
 
 class Target:
     """The store of a conversion, opened with the first record, so that nothing is written when there is none.
+
+    Attributes:
+        finished: all is written and in its place
 
     Args:
         path: the store
@@ -75,6 +77,7 @@ class Target:
     def __init__(self, path: Path, journal: Journal, *, resume: bool, **options: Any) -> None:
         self._path, self._journal = path, journal
         self._arguments = {"resume": resume, **options}
+        self.finished = False
         self._stack = contextlib.ExitStack()
         self._writer: StoreWriter | None = None
 
@@ -86,8 +89,9 @@ class Target:
     def __enter__(self) -> Target:
         return self
 
-    def __exit__(self, *details: Any) -> None:
-        self._stack.__exit__(*details)
+    def __exit__(self, kind: type[BaseException] | None, *details: Any) -> None:
+        self._stack.__exit__(kind, *details)
+        self.finished = kind is None
 
     def begin(self) -> StoreWriter:
         """Open the store, new or unfinished."""
@@ -124,6 +128,16 @@ def unfinished_folder(target: Path) -> Path:
     return target.with_name(target.name + ".unfinished")
 
 
+@dataclass
+class _New:
+    """What one file adds to the state of a conversion; goes into the journal with it."""
+
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    conversions: list[dict[str, Any]] = field(default_factory=list)
+    companions: list[str] = field(default_factory=list)
+    groups: dict[str, str] = field(default_factory=dict)
+
+
 class Run:
     """The state of one conversion: what was seen, what was taken, what is to be reported."""
 
@@ -131,115 +145,101 @@ class Run:
         self.options = options
         self.common = common_folder([item.path for item in files])
         self.target = target
-        self.entries: list[Entry] = []
+        self.entries = EntryLog()
         self._journal = journal
         self._done: set[str] = set()
         self._reactions = reaction_groups(files, self.common, options.group)
         self._seen = Seen()
-        self._companions: set[str] = set()
         self._sources: dict[str, dict[str, Any]] = {}
         self._conversions: list[dict[str, Any]] = []  # one entry for each set of units met in a format
         self._atoms_of_group: dict[str, bytes] = {}
         self._taken = 0
         self._skip = 0  # geometries that are in the store already, of files that are read again
-        self._belongs: list[tuple[str | None, str] | None] = []  # of the geometries taken of the present file
+        self._new: _New = _New()  # what the present file adds
 
-    def restore(self, lines: Sequence[Mapping[str, Any]], writer: StoreWriter) -> None:
+    def restore(self, lines: Iterable[Mapping[str, Any]], writer: StoreWriter) -> None:
         """Take up where the journal's lines end; their files are not read again."""
-        names: dict[int, tuple[str, tuple[str | None, str] | None]] = {}
+        stored = writer.appended(len(writer))
         for line in lines:
-            found = [entry_from_dict(entry) for entry in line["entries"]]
-            taken = [entry for entry in found if entry.status == "taken"]
-            for entry, belongs in zip(taken, line["belongs"], strict=True):
-                names[len(names)] = (_named(Path(entry.source), entry.index), tuple(belongs) if belongs else None)
-            self.entries += found
+            if "entry" in line:
+                entry = entry_from_dict(line["entry"])
+                self.entries.append(entry)
+                if entry.status == "taken":
+                    belongs = tuple(line["belongs"]) if line["belongs"] else None
+                    self._seen.remember(next(stored), _named(Path(entry.source), entry.index), belongs)
+                continue
             self._done.add(line["file"])
             self._sources.update(line["sources"])
             self._conversions += [one for one in line["conversions"] if one not in self._conversions]
-            self._companions.update(line["companions"])
+            self.entries.companions.update(line["companions"])
             self._atoms_of_group.update({group: bytes.fromhex(atoms) for group, atoms in line["groups"].items()})
             self._taken = line["taken"]
         self._skip = len(writer) - self._taken
-        for index, record in enumerate(writer.appended(self._taken)):
-            self._seen.remember(record, *names[index])
 
-    def take_file(self, item: Input) -> None:
-        """Read, check and append the records of one file, and note in the journal that it is done."""
-        if str(item.path) in self._done:
-            return
-        before = len(self.entries)
-        known = (set(self._sources), len(self._conversions), set(self._companions), set(self._atoms_of_group))
-        self._belongs = []
-        self._take_file(item)
-        self._journal.add(
-            {
-                "file": str(item.path),
-                "stamp": stamp(item.path),
-                "taken": self._taken,
-                "entries": [entry.as_dict() for entry in self.entries[before:]],
-                "belongs": self._belongs,
-                "sources": {key: value for key, value in self._sources.items() if key not in known[0]},
-                "conversions": self._conversions[known[1] :],
-                "companions": sorted(self._companions - known[2]),
-                "groups": {g: atoms.hex() for g, atoms in self._atoms_of_group.items() if g not in known[3]},
-            }
-        )
+    def waits_for(self, item: Input) -> bool:
+        """Whether a file has not been taken yet."""
+        return str(item.path) not in self._done
 
-    def _take_file(self, item: Input) -> None:
-        """Whatever is wrong with the file ends up in `entries`."""
-        name = None
-        try:
-            name, records = self._open(item)
-            for index, outcome in enumerate(_each(records)):
-                if isinstance(outcome, HessianDataError):
-                    self._refuse(item, outcome, name, "; what follows in the file was not read" if index else "")
-                else:
-                    self._take_record(item, outcome, index, name)
-        except HessianDataError as exc:
-            if isinstance(exc, StoreWriteError) or (isinstance(exc, StoreError) and not self.target.opened):
-                raise  # the store cannot be written: no fault of this file
-            self._refuse(item, exc, name)
+    def take_file(self, item: Input, outcomes: Iterable[Outcome]) -> None:
+        """Append what was read of one file, and note in the journal that it is done.
 
-    def _open(self, item: Input) -> tuple[str, Iterator[LabelledGeometry]]:
-        if self.options.format is not None:
-            return self.options.format, formats()[self.options.format].read(item.path)
-        found = format_of(item.path)
-        return found.name, found.read(item.path)
+        Args:
+            item: the file
+            outcomes: what reading it gives, see `conversion_read`
+        """
+        self._new = _New()
+        for outcome in outcomes:
+            if outcome.record is None:
+                self._refuse(item, outcome)
+            else:
+                self._take_record(item, outcome, outcome.record)
+        self._journal.add({"file": str(item.path), "stamp": stamp(item.path), "taken": self._taken, **vars(self._new)})
 
-    def _refuse(self, item: Input, error: HessianDataError, name: str | None, more: str = "") -> None:
-        reason = _reason(error, item.path) + more
+    def _enter(self, entry: Entry, belongs: tuple[str | None, str] | None = None) -> None:
+        self.entries.append(entry)
+        self._journal.add_entry(entry.as_dict(), belongs)
+
+    def _refuse(self, item: Input, outcome: Outcome) -> None:
         # A folder holds many files that no one meant: a .log or .json of something else is passed over.
         common = item.searched and item.path.suffix.lower() in _COMMON_ENDINGS
-        other = common and any(words in reason for words in _OF_NO_FORMAT)
-        status = "ignored" if other else "refused"
-        self.entries.append(Entry(str(item.path), status, format=name, reason=reason))
+        reason = outcome.reason or ""
+        other = outcome.index is None and common and any(words in reason for words in _OF_NO_FORMAT)
+        found = {name: getattr(outcome, name) for name in ("format", "index", "label", "formula", "reason")}
+        self._enter(Entry(str(item.path), "ignored" if other else "refused", **found))
 
-    def _take_record(self, item: Input, record: LabelledGeometry, index: int, name: str) -> None:
-        base = Entry(str(item.path), "taken", format=name, index=index, label=record.label, formula=record.formula)
+    def _take_record(self, item: Input, outcome: Outcome, record: LabelledGeometry) -> None:
+        found = {name: getattr(outcome, name) for name in ("format", "index", "label", "formula")}
+        base = Entry(str(item.path), "taken", **found)
         try:
-            if record.hessian is None and not self.options.without_hessian:
-                raise NoHessianError("no Hessian in this geometry; --without-hessian takes energies and forces alone")
-            record, found = check(record)
-            record, changed = projected(self._place(record, item.path), self.options.project)
-            twin = self._seen.find(record, _named(item.path, index))
+            record = self._place(record, item.path)
+            twin = self._seen.find(record, _named(item.path, outcome.index))
         except HessianDataError as exc:
-            self.entries.append(replace(base, status="refused", reason=_reason(exc, item.path)))
+            if isinstance(exc, StoreWriteError):
+                raise
+            self._enter(replace(base, status="refused", reason=reason_of(exc, item.path)))
             return
         self._remember(record, item.path)
         level = "/".join(part for part in (record.level.method, record.level.basis) if part)
-        entry = replace(base, kind=record.kind, group=record.group, role=record.role, level=level, checks=found)
+        entry = replace(base, kind=record.kind, group=record.group, role=record.role, level=level,
+                        checks=outcome.checks)  # fmt: skip
         if twin is not None:
-            self.entries.append(replace(entry, status="duplicate", reason=f"same geometry and Hessian as {twin}"))
+            self._enter(replace(entry, status="duplicate", reason=f"same geometry and Hessian as {twin}"))
             return
-        self._belongs.append((record.group, record.role) if record.role is not None else None)
+        belongs = (record.group, record.role) if record.role is not None else None
         record, notes = self._role_checked(record)
-        entry = replace(entry, role=record.role, notes=(*notes, *changed), geometry=self._taken)
+        entry = replace(entry, role=record.role, notes=(*notes, *outcome.notes), geometry=self._taken)
         if self._skip:
             self._skip -= 1
         else:
-            self.target.append(record)
+            try:
+                self.target.append(record)
+            except StoreError as exc:  # what the store refuses is the file's fault, once there is a store
+                if isinstance(exc, StoreWriteError) or not self.target.opened:
+                    raise
+                self._enter(replace(base, status="refused", reason=reason_of(exc, item.path)))
+                return
         self._taken += 1
-        self.entries.append(entry)
+        self._enter(entry, belongs)
 
     def _place(self, record: LabelledGeometry, path: Path) -> LabelledGeometry:
         """Fill in group and role where the file itself does not say them."""
@@ -255,33 +255,33 @@ class Run:
         if record.group is None or record.role is None:
             return record, ()
         atoms = np.asarray(record.numbers).tobytes()
-        if self._atoms_of_group.setdefault(record.group, atoms) == atoms:
+        if record.group not in self._atoms_of_group:
+            self._atoms_of_group[record.group] = atoms
+            self._new.groups[record.group] = atoms.hex()
+        if self._atoms_of_group[record.group] == atoms:
             return record, ()
         note = f"role {record.role} left out: other atoms, or in another order, than the rest of group {record.group}"
         return record.replace(role=None, path_coordinate=None), (note,)
 
     def _remember(self, record: LabelledGeometry, path: Path) -> None:
         facts = record.provenance
-        self._sources[str(path)] = {"name": path.name, "size": facts.get("size"), "sha256": facts.get("sha256")}
+        self._add_source(path, {"name": path.name, "size": facts.get("size"), "sha256": facts.get("sha256")})
         conversion = {"format": facts.get("format"), "fields": facts.get("conversions") or {}}
         if conversion not in self._conversions:
             self._conversions.append(conversion)
+            self._new.conversions.append(conversion)
         for companion in facts.get("companions") or []:
             beside = path.parent / companion["source"]
-            self._companions.add(os.path.abspath(beside))
-            self._sources[str(beside)] = {
-                "name": companion["source"],
-                "size": companion["size"],
-                "sha256": companion["sha256"],
-            }
+            absolute = os.path.abspath(beside)
+            if absolute not in self.entries.companions:
+                self.entries.companions.add(absolute)
+                self._new.companions.append(absolute)
+            self._add_source(beside, {"name": companion["source"], **{k: companion[k] for k in ("size", "sha256")}})
 
-    def settled(self) -> Iterator[Entry]:
-        """Yield the entries; a refused file that was read as the companion of another one was of use after all."""
-        for entry in self.entries:
-            if entry.status in ("refused", "ignored") and os.path.abspath(entry.source) in self._companions:
-                yield replace(entry, status="companion", reason="read together with the file that holds the Hessian")
-            else:
-                yield entry
+    def _add_source(self, path: Path, facts: dict[str, Any]) -> None:
+        if str(path) not in self._sources:
+            self._new.sources[str(path)] = facts
+        self._sources[str(path)] = facts
 
     def provenance(self) -> dict[str, Any]:
         """Describe this conversion for the store."""
@@ -293,19 +293,5 @@ class Run:
         }
 
 
-def _each(records: Iterator[LabelledGeometry]) -> Iterator[LabelledGeometry | HessianDataError]:
-    """Yield the records of a file and, in place of the one at which its reader gave up, the error."""
-    try:
-        yield from records
-    except HessianDataError as exc:
-        yield exc
-
-
 def _named(path: Path, index: int | None) -> str:
     return f"{path}" + (f" [{index}]" if index else "")
-
-
-def _reason(error: HessianDataError, path: Path) -> str:
-    """Return the message in one line, without the name of the file, which stands before it in the report."""
-    text = " ".join(str(error).split())
-    return text.removeprefix(f"{path}: ").removeprefix(f"{path}, ")

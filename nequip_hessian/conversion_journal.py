@@ -1,9 +1,10 @@
 """What a conversion has done so far, in the unfinished store, so that one that was killed can go on.
 
-One JSON line a finished file, after a first line that says what is being
-converted. The unfinished store may be ahead of the journal or behind it,
-whatever a kill left of both: what counts is the last line whose geometries are
-all in the store.
+One JSON line for each entry of the report, and one for each finished file,
+after a first line that says what is being converted. The unfinished store may
+be ahead of the journal or behind it, whatever a kill left of both: what counts
+is the last finished file whose geometries are all in the store. Neither
+writing nor reading it needs memory for more than one line.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
 from nequip_hessian.errors import StoreError, StoreWriteError
 
 NAME: Final = "conversion.jsonl"
+_AGAIN: Final = "start again with --overwrite"
 
 
 def header(paths: Iterable[Path], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first line: a digest of the names of all inputs, in order, and the options."""
-    names = "\0".join(os.path.abspath(path) for path in paths)
-    return {"inputs": hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest(), "options": dict(options)}
+    digest = hashlib.sha256()
+    for number, path in enumerate(paths):
+        digest.update((b"\0" if number else b"") + os.path.abspath(path).encode("utf-8", "surrogateescape"))
+    return {"inputs": digest.hexdigest(), "options": dict(options)}
 
 
 def stamp(path: Path) -> list[int] | None:
@@ -45,35 +49,58 @@ class Journal:
 
     def __init__(self, first: Mapping[str, Any]) -> None:
         self._first = dict(first)
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[str] = []
         self._file: IO[str] | None = None
+        self._kept = 0  # bytes of an earlier run's journal that hold
 
-    def add(self, line: dict[str, Any]) -> None:
-        """Add a line for a finished file."""
-        self._waiting.append(line)
-        self._write()
+    def add_entry(self, entry: Mapping[str, Any], belongs: tuple[str | None, str] | None) -> None:
+        """Add an entry of the report; it counts once its file is finished.
 
-    def open(self, folder: Path, kept: list[dict[str, Any]] | None = None) -> None:
-        """Begin writing in an unfinished store, behind the lines that are kept of an earlier run."""
-        temporary = folder / f"{NAME}.new"
-        try:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in [self._first, *(kept or [])]))
-            os.replace(temporary, folder / NAME)
-            self._file = open(folder / NAME, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the conversion
-        except OSError as exc:
-            raise StoreWriteError(f"{folder / NAME}: cannot be written: {exc.strerror}") from exc
-        self._write()
+        Args:
+            entry: see `conversion_report.Entry.as_dict`
+            belongs: group and role of a geometry that was taken, `None` where it has no role
+        """
+        self._add({"entry": entry, "belongs": belongs})
 
-    def _write(self) -> None:
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Add a line for a finished file, with `file`, `stamp` and `taken`: geometries in the store by then."""
+        self._add(line)
+        self._flush()
+
+    def _add(self, line: Mapping[str, Any]) -> None:
+        text = json.dumps(line) + "\n"
         if self._file is None:
+            self._waiting.append(text)
             return
-        try:
-            for line in self._waiting:
-                self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
-        except OSError as exc:
-            raise StoreWriteError(f"{self._file.name}: cannot be written: {exc.strerror}") from exc
+        with self._disk(Path(self._file.name)):
+            self._file.write(text)
+
+    def open(self, folder: Path) -> None:
+        """Begin writing in an unfinished store, behind what holds of an earlier run, see `load`."""
+        path = folder / NAME
+        with self._disk(path):
+            if self._kept:
+                os.truncate(path, self._kept)
+            else:
+                temporary = folder / f"{NAME}.new"
+                temporary.write_text(json.dumps(self._first) + "\n")
+                os.replace(temporary, path)
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the conversion
+            self._file.writelines(self._waiting)
         self._waiting = []
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._file is not None:
+            with self._disk(Path(self._file.name)):
+                self._file.flush()
+
+    @contextlib.contextmanager
+    def _disk(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise StoreWriteError(f"{path}: cannot be written: {exc.strerror}") from exc
 
     def close(self) -> None:
         """Let go of the file."""
@@ -81,8 +108,8 @@ class Journal:
             with contextlib.suppress(OSError):  # a full disk, which was reported when the line was written
                 self._file.close()
 
-    def load(self, folder: Path, stored: int) -> list[dict[str, Any]]:
-        """Return the lines of the files that need not be read again.
+    def load(self, folder: Path, stored: int) -> Iterator[dict[str, Any]]:
+        """Yield the lines of the files that need not be read again, entries before the file they are of.
 
         Args:
             folder: the unfinished store
@@ -92,30 +119,43 @@ class Journal:
             StoreError: it belongs to another conversion, or an input has changed since.
         """
         lines = _lines(folder / NAME)
-        again = "start again with --overwrite"
-        if not lines:
+        first = next(lines, None)
+        if first is None:
             if stored:
-                raise StoreError(f"{folder}: was not left by a conversion; {again}")
-            return []
-        if lines[0] != json.loads(json.dumps(self._first)):
-            raise StoreError(f"{folder}: was begun with other inputs or options; repeat them, or {again}")
-        kept = [line for line in lines[1:] if line["taken"] <= stored]
-        for line in kept:
-            if line["stamp"] != stamp(Path(line["file"])):
-                raise StoreError(f"{line['file']}: has changed since the conversion was begun; {again}")
-        return kept
+                raise StoreError(f"{folder}: was not left by a conversion; {_AGAIN}")
+            return
+        if first[0] != json.loads(json.dumps(self._first)):
+            raise StoreError(f"{folder}: was begun with other inputs or options; repeat them, or {_AGAIN}")
+        kept = self._kept = first[1]
+        for line, end in lines:  # twice: entries are of use only where their file was finished
+            if "file" in line and line["taken"] > stored:
+                break
+            if "file" in line:
+                kept = end
+                if line["stamp"] != stamp(Path(line["file"])):
+                    raise StoreError(f"{line['file']}: has changed since the conversion was begun; {_AGAIN}")
+        self._kept = kept
+        for line, end in _lines(folder / NAME):
+            if end > kept:
+                return
+            if "entry" in line or "file" in line:
+                yield line
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Read the whole lines there are; what a kill cut short is as good as not written."""
+def _lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield the whole lines there are and where they end; what a kill cut short is as good as not written."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        file = open(path, "rb")  # noqa: SIM115 - closed below
     except OSError:
-        return []
-    found = []
-    for line in text.split("\n")[:-1]:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found
+        return
+    with file:
+        end = 0
+        for raw in file:
+            end += len(raw)
+            try:
+                line = json.loads(raw)
+            except ValueError:
+                return
+            if not raw.endswith(b"\n") or not isinstance(line, dict):
+                return
+            yield line, end

@@ -6,14 +6,20 @@ import json
 import os
 import re
 import tempfile
+from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from nequip_hessian import __version__
 from nequip_hessian.checks import Checks
+from nequip_hessian.errors import StoreWriteError
 
+_IN_MEMORY: Final = 8 * 2**20
 STATUSES: Final = ("taken", "duplicate", "refused", "companion", "ignored")
 
 
@@ -61,6 +67,58 @@ def entry_from_dict(items: dict[str, Any]) -> Entry:
     return Entry(**{**items, "notes": tuple(items.get("notes", ())), "checks": checks})
 
 
+class EntryLog(Sequence[Entry]):
+    """Entries in the order they came, kept in a temporary file once there are many: memory stays flat.
+
+    Attributes:
+        companions: absolute paths of files that were read together with another one; an entry that refused
+            such a file comes out as `companion`, as it was of use after all
+    """
+
+    def __init__(self) -> None:
+        self.companions: set[str] = set()
+        self._ends = array("Q", [0])
+        # Deleted by the system when it is closed; the report lives as long as its caller wants it.
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, mode="w+b")  # noqa: SIM115
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry.
+
+        Raises:
+            StoreWriteError: the temporary folder is full.
+        """
+        raw = json.dumps(entry.as_dict()).encode()
+        try:
+            self._file.seek(self._ends[-1])
+            self._file.write(raw)
+        except OSError as exc:
+            raise StoreWriteError(f"{tempfile.gettempdir()}: cannot be written: {exc.strerror or exc}") from exc
+        self._ends.append(self._ends[-1] + len(raw))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        begin, end = self._ends[index % len(self)], self._ends[index % len(self) + 1]
+        try:
+            self._file.seek(begin)
+            raw = self._file.read(end - begin)
+        except OSError as exc:
+            raise StoreWriteError(f"{tempfile.gettempdir()}: cannot be read: {exc.strerror or exc}") from exc
+        entry = entry_from_dict(json.loads(raw))
+        if entry.status in ("refused", "ignored") and os.path.abspath(entry.source) in self.companions:
+            return replace(entry, status="companion", reason="read together with the file that holds the Hessian")
+        return entry
+
+
 @dataclass(frozen=True)
 class ConversionReport:
     """Everything a conversion has to say.
@@ -72,10 +130,10 @@ class ConversionReport:
     """
 
     output: str | None
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     options: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
         """Number of entries of each status (all statuses present)."""
         found = Counter(entry.status for entry in self.entries)
@@ -91,6 +149,9 @@ class ConversionReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as a JSON-able dictionary."""
+        return {**self._head(), "entries": [entry.as_dict() for entry in self.entries]}
+
+    def _head(self) -> dict[str, Any]:
         return {
             "creator": "nequip-hessian",
             "version": __version__,
@@ -106,72 +167,108 @@ class ConversionReport:
                 "max_force": "eV/angstrom",
                 "frequency_deviation": "cm^-1",
             },
-            "entries": [entry.as_dict() for entry in self.entries],
         }
 
     def write(self, path: str | Path) -> None:
-        """Write the report as JSON, in one step."""
+        """Write the report as JSON, in one step, one entry at a time."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(self.as_dict(), file, indent=1, allow_nan=False)
-                file.write("\n")
+                file.writelines(self._text())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
 
+    def _text(self) -> Iterator[str]:
+        """Yield what `json.dumps(self.as_dict(), indent=1)` returns, in pieces."""
+        yield json.dumps(self._head(), indent=1, allow_nan=False)[:-2] + ',\n "entries": ['
+        for number, entry in enumerate(self.entries):
+            text = json.dumps(entry.as_dict(), indent=1, allow_nan=False).replace("\n", "\n  ")
+            yield ("," if number else "") + "\n  " + text
+        yield ("\n ]" if len(self.entries) else "]") + "\n}\n"
+
     def table(self, most: int = 60) -> str:
         """Return what was taken as text: at most `most` geometries and warnings, duplicates, and the totals."""
-        taken = [entry for entry in self.entries if entry.status == "taken"]
-        base = os.path.commonpath([os.path.dirname(e.source) for e in taken]) if len(taken) > 1 else ""
-        rows = [_HEADER, *(_row(entry, base) for entry in taken[:most])]
+        found = _Survey(most)
+        for entry in self.entries:
+            found.add(entry)
+        base = found.base if found.taken > 1 else ""
+        rows = [_HEADER, *(_row(entry, base) for entry in found.first)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
         lines: list[str] = []
-        if taken:
+        if found.taken:
             lines = ["  ".join(_cells(row, widths)).rstrip() for row in rows]
-            if len(taken) > most:
-                lines.append(f"... and {len(taken) - most} more, all in the JSON report")
+            if found.taken > most:
+                lines.append(f"... and {found.taken - most} more, all in the JSON report")
             lines.append("asym, transl: eV/A^2; rot: eV/A; freq: recomputed against printed, cm^-1")
-        lines += self._warnings(taken, base)[:most]
-        lines += [f"duplicate: {e.source}: {e.reason}" for e in self.entries if e.status == "duplicate"][:most]
-        levels = Counter(entry.level for entry in taken)
-        if len(levels) > 1:
-            named = ", ".join(f"{level} ({number})" for level, number in levels.most_common(8))
-            lines.append(f"warning: {len(levels)} levels of theory in one store, a model is trained on one: {named}")
+        lines += found.warning_lines(base)[:most]
+        lines += found.duplicates
+        if len(found.levels) > 1:
+            named = ", ".join(f"{level} ({number})" for level, number in found.levels.most_common(8))
+            lines.append(
+                f"warning: {len(found.levels)} levels of theory in one store, a model is trained on one: {named}"
+            )
         counts = ", ".join(f"{number} {status}" for status, number in self.counts.items() if number)
         return "\n".join([*lines, f"{counts or 'no input'} -> {self.output or 'nothing written'}"])
 
-    def refusals(self) -> list[str]:
-        """Return one line for each refused file or geometry: which and why; the same reason in one file once."""
-        alike: dict[tuple[str, str | None], list[Entry]] = {}
-        for entry in self.entries:
-            if entry.status == "refused":
-                alike.setdefault((entry.source, entry.reason), []).append(entry)
-        lines = []
-        for (source, reason), entries in alike.items():
-            first = f" [{entries[0].index}]" if entries[0].index else ""
-            more = f" (and {len(entries) - 1} more geometries of this file)" if len(entries) > 1 else ""
-            lines.append(f"{source}{first}: {reason}{more}")
-        return lines
+    def refusals(self) -> Iterator[str]:
+        """Yield one line for each refused file or geometry: which and why; the same reason in one file once."""
+        refused = (entry for entry in self.entries if entry.status == "refused")
+        for source, entries in groupby(refused, key=lambda entry: entry.source):  # those of a file stand together
+            alike: dict[str | None, tuple[int | None, int]] = {}
+            for entry in entries:
+                first, count = alike.get(entry.reason, (entry.index, 0))
+                alike[entry.reason] = (first, count + 1)
+            for reason, (first, count) in alike.items():
+                place = f" [{first}]" if first else ""
+                more = f" (and {count - 1} more geometries of this file)" if count > 1 else ""
+                yield f"{source}{place}: {reason}{more}"
 
-    @staticmethod
-    def _warnings(taken: list[Entry], base: str) -> list[str]:
+
+class _Survey:
+    """What the printed table needs, gathered in one pass over entries of any number."""
+
+    def __init__(self, most: int) -> None:
+        self.taken = 0
+        self.first: list[Entry] = []
+        self.base = ""
+        self.levels: Counter[str | None] = Counter()
+        self.duplicates: list[str] = []
+        self._most = most
+        self._alike: dict[str, tuple[int, list[tuple[Entry, str]]]] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Take one entry into account."""
+        if entry.status == "duplicate" and len(self.duplicates) < self._most:
+            self.duplicates.append(f"duplicate: {entry.source}: {entry.reason}")
+        if entry.status != "taken":
+            return
+        folder = os.path.dirname(entry.source)
+        apart = os.path.isabs(folder) != os.path.isabs(self.base)
+        self.base = folder if not self.taken else "" if apart else os.path.commonpath([self.base, folder])
+        self.taken += 1
+        self.levels[entry.level] += 1
+        if len(self.first) < self._most:
+            self.first.append(entry)
+        for text in (*(entry.checks.warnings if entry.checks else ()), *entry.notes):
+            count, few = self._alike.setdefault(re.sub(r"[\d.]+(?:e[-+]?\d+)?", "#", text), (0, []))
+            if len(few) < 3:
+                few.append((entry, text))
+            self._alike[re.sub(r"[\d.]+(?:e[-+]?\d+)?", "#", text)] = (count + 1, few)
+
+    def warning_lines(self, base: str) -> list[str]:
         """One line a warning; the same one at more than three geometries, whatever its numbers, is one line."""
-        alike: dict[str, list[tuple[Entry, str]]] = {}
-        for entry in taken:
-            for text in (*(entry.checks.warnings if entry.checks else ()), *entry.notes):
-                alike.setdefault(re.sub(r"[\d.]+(?:e[-+]?\d+)?", "#", text), []).append((entry, text))
         lines = []
-        for same in alike.values():
-            if len(same) > 3:
-                entry, text = same[0]
-                lines.append(f"warning: {len(same)} geometries, {_short(entry, base)} the first: {text}")
+        for count, few in self._alike.values():
+            if count > 3:
+                entry, text = few[0]
+                lines.append(f"warning: {count} geometries, {_short(entry, base)} the first: {text}")
             else:
-                lines += [f"warning: {_short(entry, base)}: {text}" for entry, text in same]
+                lines += [f"warning: {_short(entry, base)}: {text}" for entry, text in few]
         return lines
 
 

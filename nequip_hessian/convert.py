@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
 
 from nequip_hessian.conversion import Options, Run, Target, unfinished_folder
 from nequip_hessian.conversion_journal import Journal, header
+from nequip_hessian.conversion_parts import Parts
 from nequip_hessian.conversion_report import ConversionReport
+from nequip_hessian.conversion_shares import ShareReport, parts_folder, read_inputs, read_share, require_all
 from nequip_hessian.errors import ConfigError, StoreError, StoreWriteError
-from nequip_hessian.gather import gather
+from nequip_hessian.executors import Executor
+from nequip_hessian.gather import Input, gather
 from nequip_hessian.projection import PROJECTIONS, projected
 
-__all__ = ["PROJECTIONS", "convert", "projected"]
+__all__ = ["PROJECTIONS", "convert", "convert_share", "projected"]
 
 
 def convert(
@@ -36,9 +40,13 @@ def convert(
     overwrite: bool = False,
     resume: bool = False,
     report: str | Path | None = None,
+    executor: Executor | None = None,
+    finalize: bool = False,
     progress: bool | None = None,
 ) -> ConversionReport:
     """Convert outputs to a Hessian store, each record held against physics first.
+
+    The store is the same whoever reads: this process, workers, or earlier runs of `convert_share`.
 
     Args:
         inputs: files, patterns, folders and `@list` files, see `gather`
@@ -56,6 +64,9 @@ def convert(
         license: SPDX identifier of the data's licence, e.g. `CC-BY-4.0`, written into the store
         report: where to write the report; default `<output>.report.json`, and nowhere when
             nothing was taken
+        executor: who reads the inputs; default: this process. With several workers a script needs
+            `if __name__ == "__main__":`
+        finalize: read nothing here, all inputs must have been read by `convert_share`
         progress: show a progress bar; default: on a terminal
 
     Returns:
@@ -64,23 +75,31 @@ def convert(
     Raises:
         ConfigError: an option of another value, or no inputs.
         FormatError: a list or pattern that leads nowhere.
-        StoreError: there is something at `output`, or the disk refuses.
+        StoreError: there is something at `output`, the disk refuses, or a share is missing.
     """
     options = Options(format, dtype, project, group, without_hessian, profile, license)
     target = Path(output)
     _check_target(target, report, overwrite, resume)
     files = gather(inputs)
+    parts = Parts(parts_folder(target), options.reading)
+    if finalize:
+        require_all(files, parts)
     journal = Journal(header([item.path for item in files], vars(options)))
     writing = {"dtype": dtype, "profile": profile, "attributes": {"license": license} if license else None}
     store = Target(target, journal, resume=resume, overwrite=overwrite, **writing)
     run = Run(options, files, store, journal)
-    with store:
-        if resume and unfinished_folder(target).exists():
-            _go_on(store, run, journal, unfinished_folder(target))
-        for item in tqdm(files, unit="file", desc="convert", disable=None if progress is None else not progress):
-            run.take_file(item)
-        store.finish(run.provenance())
-    result = ConversionReport(str(target) if store.opened else None, tuple(run.settled()), vars(options))
+    keep = finalize
+    try:
+        with store:
+            if resume and unfinished_folder(target).exists():
+                _go_on(store, run, journal, unfinished_folder(target))
+            _take_all(run, files, parts, executor or Executor(), keep, progress)
+            store.finish(run.provenance())
+        keep = False
+    finally:
+        if not (keep or (resume and not store.finished)):
+            parts.remove()
+    result = ConversionReport(str(target) if store.opened else None, run.entries, vars(options))
     if report is not None or store.opened:
         _write_report(result, Path(report) if report is not None else target.with_name(target.name + ".report.json"))
     return result
@@ -88,9 +107,61 @@ def convert(
 
 def _go_on(store: Target, run: Run, journal: Journal, folder: Path) -> None:
     writer = store.begin()
-    lines = journal.load(folder, len(writer))
-    run.restore(lines, writer)
-    journal.open(folder, lines)
+    run.restore(journal.load(folder, len(writer)), writer)
+    journal.open(folder)
+
+
+def _take_all(
+    run: Run, files: list[Input], parts: Parts, executor: Executor, keep: bool, progress: bool | None
+) -> None:
+    rest = [item for item in files if run.waits_for(item)]
+    disable = None if progress is None else not progress
+    with (
+        closing(read_inputs(rest, parts, executor, keep=keep)) as reading,
+        tqdm(total=len(files), initial=len(files) - len(rest), unit="file", desc="convert", disable=disable) as bar,
+    ):
+        for item, outcomes in reading:
+            run.take_file(item, outcomes)
+            bar.update()
+
+
+def convert_share(
+    inputs: Iterable[str | Path],
+    output: str | Path,
+    rank: int,
+    world: int,
+    *,
+    format: str | None = None,
+    project: str = "none",
+    without_hessian: bool = False,
+    executor: Executor | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> ShareReport:
+    """Read and check one of `world` shares of the inputs, for a later `convert(..., finalize=True)`.
+
+    Shares may be read at the same time on several machines that see the same files, and repeated after a
+    kill; what was read waits in `<output>.parts`.
+
+    Args:
+        inputs, format, project, without_hessian: as those of the `convert` that will finish
+        output: the store that it will write
+        rank: of this share, from 0
+        world: number of shares
+        executor: who reads; default: this process
+        overwrite: that `convert` will replace what is at `output`
+        progress: show a progress bar; default: on a terminal
+
+    Raises:
+        ConfigError: an option of another value, no inputs, or no such rank.
+        FormatError: a list or pattern that leads nowhere.
+        StoreError: there is something at `output`, or the disk refuses.
+    """
+    options = Options(format, None, project, without_hessian=without_hessian)
+    target = Path(output)
+    _refuse_existing(target, overwrite)
+    parts = Parts(parts_folder(target), options.reading)
+    return read_share(gather(inputs), parts, executor or Executor(), rank, world, progress)
 
 
 def _write_report(result: ConversionReport, path: Path) -> None:
@@ -103,8 +174,7 @@ def _write_report(result: ConversionReport, path: Path) -> None:
 
 def _check_target(target: Path, report: str | Path | None, overwrite: bool, resume: bool) -> None:
     """Refuse, before anything is read, what could not be written at the end."""
-    if os.path.lexists(target) and not overwrite:
-        raise StoreError(f"{target}: there is something already; choose another name or say --overwrite")
+    _refuse_existing(target, overwrite)
     if overwrite and resume:
         raise ConfigError("--overwrite starts again and --resume goes on: say one of them")
     unfinished = unfinished_folder(target)
@@ -116,3 +186,8 @@ def _check_target(target: Path, report: str | Path | None, overwrite: bool, resu
         Path(report).parent.mkdir(parents=True, exist_ok=True)
     if report is not None and not os.access(Path(report).parent, os.W_OK):
         raise StoreError(f"report {report}: the folder cannot be written to; name another place with --report")
+
+
+def _refuse_existing(target: Path, overwrite: bool) -> None:
+    if os.path.lexists(target) and not overwrite:
+        raise StoreError(f"{target}: there is something already; choose another name or say --overwrite")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nequip_hessian.cli._executor import add_executor_options, check_share
 from nequip_hessian.cli._show import plain
+
+if TYPE_CHECKING:
+    from nequip_hessian.executors import Executor
 
 _EPILOG = """\
 examples:
@@ -15,6 +19,10 @@ examples:
   nequip-hessian convert 'runs/*/freq.log' extra/ts.hess -o store.zarr --report report.json
   nequip-hessian convert @files.txt -o store.zarr --dtype float32 --project asr
   nequip-hessian convert calculations/ -o store.zarr --resume
+  nequip-hessian convert calculations/ -o store.zarr --workers 8
+  nequip-hessian convert calculations/ -o store.zarr --dask tcp://head:8786
+  nequip-hessian convert calculations/ -o store.zarr --rank $SLURM_ARRAY_TASK_ID --world 16   (in each task 0 to 15)
+  nequip-hessian convert calculations/ -o store.zarr --finalize                               (after all of them)
   nequip-hessian convert calculations/ -o store.zarr.zip --profile publish --license CC-BY-4.0
 
 exit status:
@@ -62,6 +70,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
     parser.add_argument("--resume", action="store_true", help="go on with a conversion that was killed")
+    add_executor_options(parser, "default: one a core, at most 8, where the inputs have 64 MiB or more; else 1")
     parser.add_argument("--report", metavar="FILE", help="JSON report (default: STORE.report.json)")
     parser.add_argument(
         "--rows", type=_rows, default=60, metavar="N", help="geometries in the printed table (default: 60)"
@@ -78,12 +87,39 @@ def run(args: argparse.Namespace) -> int:
     """Convert, print the table, and return the exit status."""
     from nequip_hessian.convert import convert
 
-    options = {key: value for key, value in vars(args).items() if key not in ("verb", "inputs", "output", "rows")}
-    report = convert(args.inputs, args.output, **options)
+    check_share(args)
+    if args.rank is not None:
+        return _share(args)
+    kept = ("verb", "inputs", "output", "rows", "workers", "dask", "rank", "world")
+    options = {key: value for key, value in vars(args).items() if key not in kept}
+    report = convert(args.inputs, args.output, executor=_executor(args), **options)
     if report.output is not None or len(report.entries) > 1:
         print(plain(report.table(args.rows)))
     for line in report.refusals():
         print(plain(f"nequip-hessian convert: refused: {line}"), file=sys.stderr)
-    if report.output is None and not report.refusals():
+    if report.output is None and not report.counts["refused"]:
         print("nequip-hessian convert: error: no Hessian found, nothing written", file=sys.stderr)
     return report.exit_status
+
+
+def _share(args: argparse.Namespace) -> int:
+    from nequip_hessian.convert import convert_share
+
+    names = ("format", "project", "without_hessian", "overwrite")
+    options = {name: getattr(args, name) for name in names}
+    report = convert_share(args.inputs, args.output, args.rank, args.world, executor=_executor(args), **options)
+    earlier = f", {report.already} more by an earlier run" if report.already else ""
+    done = f"share {args.rank} of {args.world}: {report.read} of {report.files} inputs read{earlier}"
+    print(plain(f"{done}; after all shares, --finalize in place of --rank and --world writes {args.output}"))
+    return 0
+
+
+def _executor(args: argparse.Namespace) -> Executor:
+    from nequip_hessian.conversion_shares import total_size
+    from nequip_hessian.executors import Executor, default_workers
+    from nequip_hessian.gather import gather
+
+    workers = args.workers
+    if workers is None:
+        workers = 1 if args.dask is not None or args.finalize else default_workers(total_size(gather(args.inputs)))
+    return Executor(workers, dask=args.dask)

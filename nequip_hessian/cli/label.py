@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nequip_hessian.cli._executor import add_executor_options, check_share
 from nequip_hessian.errors import EngineError
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ examples:
   nequip-hessian label *.xyz -o set.zarr --engine pyscf --method pbe0 --basis def2-tzvp --grid-level 5 --workers 4
   nequip-hessian label o2.xyz -o o2.zarr --engine pyscf --method hf --basis sto-3g --multiplicity 3
   nequip-hessian label cell.cif -o cell.zarr --engine ase --calculator ase.calculators.emt:EMT
+  nequip-hessian label *.xyz -o set.zarr --engine tblite --dask tcp://head:8786
+  nequip-hessian label *.xyz -o set.zarr --engine tblite --rank $SLURM_ARRAY_TASK_ID --world 16   (tasks 0 to 15)
+  nequip-hessian label *.xyz -o set.zarr --engine tblite --finalize                               (after all of them)
   nequip-hessian label set.xyz -o set.zarr --engine ase --calculator mace.calculators:mace_mp \\
       --calculator-options '{"model": "small", "default_dtype": "float64"}' --method MACE-MP-0
 """
@@ -71,7 +75,6 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--charge", type=int, help="total charge, e, where the file says none")
     parser.add_argument("--multiplicity", type=int, help="2S + 1 where the file says none (default: lowest)")
     parser.add_argument("--no-hessian", action="store_true", help="energies and forces only")
-    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process (default 1)")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="of the stored Hessians (default float64)")
     parser.add_argument(
@@ -79,6 +82,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
     parser.add_argument("--json", metavar="FILE", help="write the report here too")
+    add_executor_options(parser, "default 1")
     level = parser.add_argument_group("level of theory")
     level.add_argument(
         "--method",
@@ -101,15 +105,20 @@ def run(args: argparse.Namespace) -> int:
     from nequip_hessian.label.geometries import read_geometries, source_facts
     from nequip_hessian.label.run import label
 
+    check_share(args)
     engine = engine_from(args)
+    if args.rank is not None:
+        return _share(args, engine)
     geometries = read_geometries(args.geometries, charge=args.charge, multiplicity=args.multiplicity)
     report = label(
         geometries,
         args.output,
         engine,
         hessian=not args.no_hessian,
-        workers=args.workers,
+        workers=args.workers or 1,
         threads=args.threads,
+        dask=args.dask,
+        finalize=args.finalize,
         dtype=args.dtype,
         overwrite=args.overwrite,
         attributes={"license": args.license} if args.license else None,
@@ -119,6 +128,33 @@ def run(args: argparse.Namespace) -> int:
         Path(args.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n")
     show(report, args.output)
     return report.status
+
+
+def _share(args: argparse.Namespace, engine: Engine) -> int:
+    from nequip_hessian.label.geometries import read_geometries
+    from nequip_hessian.label.run import label_share
+
+    report = label_share(
+        read_geometries(args.geometries, charge=args.charge, multiplicity=args.multiplicity),
+        args.output,
+        engine,
+        args.rank,
+        args.world,
+        hessian=not args.no_hessian,
+        workers=args.workers or 1,
+        threads=args.threads,
+        dask=args.dask,
+        overwrite=args.overwrite,
+    )
+    if args.json:
+        Path(args.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+    _print_some([f"failed: geometry {f.index} ({f.label}): {f.reason}" for f in report.failures], "failures")
+    earlier = f", {report.reused} of them by an earlier run" if report.reused else ""
+    print(
+        f"share {args.rank} of {args.world}: {report.labelled} of {report.total} geometries have labels{earlier}; "
+        f"after all shares, --finalize in place of --rank and --world writes {args.output}"
+    )
+    return 3 if report.failures else 0
 
 
 def engine_from(args: argparse.Namespace) -> Engine:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import zipfile
 from dataclasses import asdict
@@ -61,13 +62,27 @@ class Journal:
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return None
 
+    def failure(self, key: str) -> str | None:
+        """Return why a label could not be made, or None where that is not known."""
+        try:
+            return (self.folder / f"{key}.failed").read_text(encoding="utf-8")
+        except OSError:
+            return None
+
+    def fail(self, key: str, reason: str) -> None:
+        """Note why a label could not be made, for who writes the store."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        aside = self.folder / f"{key}.{platform.node()}.{os.getpid()}.part"
+        aside.write_text(reason, encoding="utf-8")
+        aside.replace(self.folder / f"{key}.failed")
+
     def put(self, key: str, labels: Labels) -> None:
         """Put a label in, whole or not at all: written aside, then renamed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {"energy": np.float64(labels.energy), "forces": labels.forces}
         if labels.hessian is not None:
             arrays["hessian"] = labels.hessian
-        aside = self.folder / f"{key}.{os.getpid()}.part"
+        aside = self.folder / f"{key}.{platform.node()}.{os.getpid()}.part"
         with aside.open("wb") as file:
             np.savez(file, **arrays)
         aside.replace(self._path(key))

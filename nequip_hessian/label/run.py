@@ -11,12 +11,14 @@ from typing import Any
 from tqdm import tqdm
 
 from nequip_hessian.checks import check
-from nequip_hessian.errors import EngineError, PhysicsError
+from nequip_hessian.errors import EngineError, PhysicsError, StoreError
+from nequip_hessian.executors import Executor, Lost, share_of
 from nequip_hessian.label.engine import Engine, Labels, electronic_state
 from nequip_hessian.label.journal import Journal, fingerprint
-from nequip_hessian.label.pool import check_workers, run_here, run_in_pool
+from nequip_hessian.label.pool import LabelOne
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.store import StoreWriter
+from nequip_hessian.store.target import Target
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def label(
     hessian: bool = True,
     workers: int = 1,
     threads: int = 1,
+    dask: str | None = None,
+    finalize: bool = False,
     dtype: str | None = None,
     attributes: dict[str, Any] | None = None,
     overwrite: bool = False,
@@ -91,6 +95,8 @@ def label(
         hessian: False makes energies and forces only
         workers: processes; 1 works in this one
         threads: threads of each process where there are several
+        dask: scheduler of a Dask cluster that works instead, its workers of one thread each, see `executors`
+        finalize: calculate nothing, write what runs of `label_share` have left in the journal
         dtype: of the stored Hessians, `float32` or `float64`; None keeps float64
         attributes: author attributes of the store (license, title ...)
         overwrite: replace a store that is there
@@ -101,14 +107,15 @@ def label(
         The report; without a single label no store is written.
 
     Raises:
-        StoreError: something is at `output` already, or it cannot be written
-        EngineError: no geometry at all, or impossible numbers of workers
+        StoreError: something is at `output` already, it cannot be written, or a share is missing
+        ConfigError: impossible numbers of workers, or a scheduler that does not answer
+        EngineError: no geometry at all
     """
-    check_workers(workers, threads)
+    executor = Executor(workers, threads, dask, one_thread=True)
     if not geometries:
         raise EngineError("no geometry to label")
     output = Path(output)
-    journal = Journal(output.with_name(output.name + ".journal"))
+    journal = journal_of(output)
     # A store that a killed run left half written beside its journal is ours, and made again from the journal.
     left = journal.folder.is_dir() and not output.exists()
 
@@ -117,7 +124,14 @@ def label(
 
     writer().abandon()  # refuse before the first calculation what would be refused after the last
     report = LabelReport(total=len(geometries))
-    keys = _make_labels(geometries, engine, hessian, journal, report, workers, threads, progress)
+    keys, tasks = _plan(geometries, engine, hessian, journal, report)
+    failed = _failures_of_shares(tasks, journal) if finalize else {}
+    if not finalize:
+        failed.update(_calculate(tasks, engine, hessian, journal, executor, progress))
+    for index, key in enumerate(keys):
+        if key in failed:
+            report.failures.append(Failure(index, geometries[index].label, failed[key]))
+            keys[index] = None
     records = _records(geometries, keys, engine, hessian, journal, report)
     first = next(records, None)
     if first is not None:
@@ -132,17 +146,70 @@ def label(
     return report
 
 
-def _make_labels(
+def label_share(
     geometries: Sequence[LabelledGeometry],
+    output: str | Path,
     engine: Engine,
-    hessian: bool,
-    journal: Journal,
-    report: LabelReport,
-    workers: int,
-    threads: int,
-    progress: bool | None,
-) -> list[str | None]:
-    """Fill the journal; returns the key of each geometry, None where it has no label and is reported."""
+    rank: int,
+    world: int,
+    *,
+    hessian: bool = True,
+    workers: int = 1,
+    threads: int = 1,
+    dask: str | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> LabelReport:
+    """Label one of `world` shares of the geometries, for a later `label(..., finalize=True)`; writes no store.
+
+    Shares may be labelled at the same time on several machines that see the same files, and repeated after
+    a kill: finished labels and failures are kept in `<output>.journal`; what failed is tried again.
+
+    Args:
+        geometries, engine, hessian: as those of the `label` that will finish
+        output: the store that it will write
+        rank: of this share, from 0
+        world: number of shares
+        workers, threads, dask, progress: see `label`
+        overwrite: that `label` will replace what is at `output`
+
+    Returns:
+        The report: `total` counts the geometries of this share, `labelled` those with a label now.
+
+    Raises:
+        StoreError: something is at `output` already
+        ConfigError: no such rank
+    """
+    executor = Executor(workers, threads, dask, one_thread=True)
+    output = Path(output)
+    Target(output, overwrite=overwrite)  # refuses what the last run would refuse
+    journal = journal_of(output)
+    report = LabelReport(total=0)
+    keys, _ = _plan(geometries, engine, hessian, journal, LabelReport(total=0))
+    places: dict[str, int] = {}
+    for index, key in enumerate(keys):
+        if key is not None:
+            places.setdefault(key, index)
+    mine = share_of(list(places), rank, world)
+    tasks = {key: geometries[places[key]] for key in mine if journal.get(key) is None}
+    report.total, report.reused = len(mine), len(mine) - len(tasks)
+    for key, reason in _calculate(tasks, engine, hessian, journal, executor, progress):
+        journal.fail(key, reason)
+        report.failures.append(Failure(places[key], geometries[places[key]].label, reason))
+    report.labelled = report.total - len(report.failures)
+    report.journal = str(journal.folder)
+    return report
+
+
+def journal_of(output: Path) -> Journal:
+    """Return the journal of the labelling run that writes a store."""
+    return Journal(output.with_name(output.name + ".journal"))
+
+
+def _plan(
+    geometries: Sequence[LabelledGeometry], engine: Engine, hessian: bool, journal: Journal, report: LabelReport
+) -> tuple[list[str | None], dict[str, LabelledGeometry]]:
+    """Return the key of each geometry, None where the engine refuses it, and what is not in the journal yet."""
     keys: list[str | None] = []
     tasks: dict[str, LabelledGeometry] = {}
     for index, geometry in enumerate(geometries):
@@ -160,21 +227,40 @@ def _make_labels(
             tasks[key] = geometry
         else:
             report.reused += 1
-    folder = str(journal.folder)
-    if workers == 1:
-        outcomes = run_here(engine, tasks, hessian, folder)
-    else:
-        outcomes = run_in_pool(engine, tasks, hessian, folder, workers=workers, threads=threads)
-    failed: dict[str, str] = {}
+    return keys, tasks
+
+
+def _calculate(
+    tasks: dict[str, LabelledGeometry],
+    engine: Engine,
+    hessian: bool,
+    journal: Journal,
+    executor: Executor,
+    progress: bool | None,
+) -> Iterator[tuple[str, str]]:
+    """Fill the journal; yields (key, reason) of what failed."""
+    pairs = {key: (key, geometry) for key, geometry in tasks.items()}
+    outcomes = executor.run(LabelOne(engine, hessian, str(journal.folder)), pairs)
     disable = None if progress is None else not progress
     for key, outcome in tqdm(outcomes, total=len(tasks), desc="label", unit="geometry", disable=disable):
-        if outcome is not None:
-            failed[key] = outcome
-    for index, found in enumerate(keys):
-        if found in failed:
-            report.failures.append(Failure(index, geometries[index].label, failed[found]))
-            keys[index] = None
-    return keys
+        if isinstance(outcome, Lost):
+            yield key, f"{tasks[key].formula}: {outcome.reason}"
+        elif outcome is not None:
+            yield key, outcome
+
+
+def _failures_of_shares(tasks: dict[str, LabelledGeometry], journal: Journal) -> dict[str, str]:
+    """Return why geometries without a label have none; refuse where one has not been tried."""
+    reasons = {key: journal.failure(key) for key in tasks}
+    missing = [key for key, reason in reasons.items() if reason is None]
+    if missing:
+        first = tasks[missing[0]]
+        raise StoreError(
+            f"{journal.folder}: {len(missing)} geometries have not been labelled with these options, the first: "
+            f"{first.label or first.formula}; repeat the ranks that did not end, or leave --finalize out to label the "
+            "rest here"
+        )
+    return {key: reason for key, reason in reasons.items() if reason is not None}
 
 
 def _records(
