@@ -130,7 +130,7 @@ def lone_asymmetry(hessian: Array) -> str | None:
     )
 
 
-def violation(hessian: Array, positions: Array, forces: Array | None) -> tuple[Float64, Float64]:
+def violation(hessian: Array, positions: Array, forces: Array | None) -> tuple[Float64, Float64, float]:
     """What breaks the identities of translation and, with forces, of rotation.
 
     Args:
@@ -139,29 +139,29 @@ def violation(hessian: Array, positions: Array, forces: Array | None) -> tuple[F
         forces: (N, 3), eV/angstrom; None: translation only
 
     Returns:
-        (3N, m) violation, eV/angstrom^2, and the (3N, m) rigid motions it belongs to, m = 3 or 6; rotations are
-        divided by the radius of gyration, so that both have one unit and size.
+        (3N, m) violation, eV/angstrom^2, the (3N, m) rigid motions it belongs to, m = 3 or 6, and the radius of
+        gyration, angstrom, by which rotations are divided, so that both have one unit and size.
     """
     n_atoms = len(positions)
     motions = np.tile(np.eye(3), (n_atoms, 1))
     wanted = np.zeros_like(motions)
+    centred = positions - positions.mean(axis=0)
+    radius = float(np.sqrt(np.mean(np.sum(centred**2, axis=1)))) or 1.0
     if forces is not None:
-        centred = positions - positions.mean(axis=0)
-        radius = float(np.sqrt(np.mean(np.sum(centred**2, axis=1)))) or 1.0
         motions = np.concatenate([motions, rotate_vectors(centred) / radius], axis=1)
         wanted = np.concatenate([wanted, -rotate_vectors(np.asarray(forces)) / radius], axis=1)
-    return hessian @ motions - wanted, motions
+    return hessian @ motions - wanted, motions, radius
 
 
 def likeliest(hessian: Array, positions: Array, forces: Array | None) -> Misprint | None:
     """Return the change of one number that explains most of what breaks the identities; None where nothing does."""
-    broken, motions = violation(hessian, positions, forces)
+    broken, motions, radius = violation(hessian, positions, forces)
     total = float(np.sum(broken**2))
     if total == 0.0:
         return None
     found = [_element(broken, motions)]
     if forces is not None:
-        found += [_position(broken, motions, hessian), _force(broken, motions)]
+        found += [_position(broken, hessian, radius), _force(broken, radius)]
     what, place, error, gained = max(found, key=lambda one: one[3])
     mean = float(np.sqrt(total / broken.size))
     share = min(gained / total, 1.0)
@@ -189,26 +189,21 @@ _AXES: Final = np.stack([np.cross(np.eye(3), axis) for axis in np.eye(3)])
 """(3, 3, 3): rotation generator e, component of the result, for a unit vector along each axis (first index)."""
 
 
-def _scale(motions: Float64) -> float:
-    """Radius of gyration that the rotations were divided by, from their mean square length."""
-    return float(np.sqrt(2.0 * len(motions) / 3.0 / max(float(np.sum(motions[:, 3:] ** 2)), 1e-300)))
-
-
-def _position(broken: Float64, motions: Float64, hessian: Array) -> _Candidate:
+def _position(broken: Float64, hessian: Array, radius: float) -> _Candidate:
     """A position that is off by d adds H (e x d) to the violation of the rotation about each axis e."""
     best: _Candidate = ("position", (0,), (0.0,), 0.0)
     for atom in range(len(hessian) // 3):
         columns = np.asarray(hessian)[:, 3 * atom : 3 * atom + 3]
         # design[row, e, d]: change of the violation (row, rotation e) with component d of the position
-        design = np.einsum("rk,dek->red", columns, _AXES) * _scale(motions)
+        design = np.einsum("rk,dek->red", columns, _AXES) / radius
         best = max(best, _fitted("position", atom, design.reshape(-1, 3), broken[:, 3:]), key=lambda one: one[3])
     return best
 
 
-def _force(broken: Float64, motions: Float64) -> _Candidate:
+def _force(broken: Float64, radius: float) -> _Candidate:
     """A force that is off by d adds e x d to the rows of its atom."""
     best: _Candidate = ("force", (0,), (0.0,), 0.0)
-    design = np.einsum("dek->ked", _AXES).reshape(-1, 3) * _scale(motions)
+    design = np.einsum("dek->ked", _AXES).reshape(-1, 3) / radius
     for atom in range(len(broken) // 3):
         rows = broken[3 * atom : 3 * atom + 3, 3:]
         best = max(best, _fitted("force", atom, design, rows), key=lambda one: one[3])

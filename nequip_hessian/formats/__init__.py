@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nequip_hessian.errors import FormatError, NoHessianError
+from nequip_hessian.formats._endings import ended
 from nequip_hessian.formats._foreign import foreign_program
 from nequip_hessian.formats._source import Reader, read_source
 from nequip_hessian.record import LabelledGeometry
@@ -50,8 +51,26 @@ def formats() -> dict[str, Format]:
         reader = next((getattr(module, name) for name in sorted(vars(module)) if name == f"read_{info.name}"), None)
         if reader is not None:
             sniff, recognises = (getattr(module, name, _never) for name in ("sniff", "recognises"))
-            found[module.NAME] = Format(module.NAME, tuple(module.PATTERNS), sniff, reader, recognises)
+            found[module.NAME] = Format(
+                module.NAME, tuple(module.PATTERNS), sniff, _explained(module.NAME, reader), recognises
+            )
     return found
+
+
+def _explained(name: str, reader: Reader) -> Reader:
+    """Say of an output without a Hessian that it is cut, where it is: that there is none is then no wonder."""
+
+    @functools.wraps(reader)
+    def read(path: str | Path) -> Iterator[LabelledGeometry]:
+        try:
+            yield from reader(path)
+        except NoHessianError as exc:
+            if ended(name, read_source(path).text):
+                raise
+            reason = str(exc).removeprefix(f"{path}: ")
+            raise FormatError(f"{path}: the job did not end, or the file is cut: {reason}") from exc
+
+    return read
 
 
 def _never(content: object) -> bool:

@@ -6,11 +6,11 @@ import re
 from typing import Final
 
 ENDINGS: Final[dict[str, str]] = {
-    "gaussian-log": r"Normal termination of Gaussian",
+    "gaussian-log": r"Normal termination of Gaussian(?![\s\S]*(?:Proceeding to internal job step|Entering Link 1))",
     "qchem-out": r"Thank you very much for using Q-Chem",
     "psi4-out": r"Psi4 exiting successfully",
-    "nwchem-out": r"Total times  cpu:",
-    "cp2k-out": r"PROGRAM ENDED AT",
+    "nwchem-out": r"Total times  cpu:|Please cite the following reference when publishing",
+    "cp2k-out": r"PROGRAM ENDED AT|The number of warnings for this run is",
     "mopac-out": r"JOB ENDED NORMALLY|== MOPAC DONE ==",
     "vasp-outcar": r"General timing and accounting informations for this job",
     "gamess-out": r"TERMINATED NORMALLY",
@@ -34,7 +34,7 @@ def ended(format_name: str, text: str) -> bool:
 
 def missing_end(format_name: str) -> str:
     """Return the warning for an output without its end mark."""
-    mark = ENDINGS[format_name].split("|")[0].rstrip(":")
+    mark = re.split(r"[|(:]", ENDINGS[format_name])[0]
     return (
         f"the job did not end normally, or the file is cut: '{mark}' is missing behind the Hessian; "
         "see whether the Hessian is of the step that you want"

@@ -57,6 +57,14 @@ class _Sections:
                 label, _, count, value = match.groups()
                 self.found[label.strip()] = (index, int(count) if count else None, value)
 
+    def cut(self) -> str | None:
+        """Name the last section where lines of it, or the end of its last line, are missing: the file was cut there."""
+        label, (index, count, _) = max(self.found.items(), key=lambda item: item[1][0])
+        kind = self.source.lines[index][43:44]
+        rows = -(-(count or 0) // {"I": 6, "L": 72, "H": 9}.get(kind, 5))
+        there = len(self.source.lines) - index - 1 - (not self.source.lines[-1])
+        return label if there < rows or self.source.lines[-1] else None
+
     def array(self, label: str, size: int | None = None) -> npt.NDArray[np.float64] | None:
         if label not in self.found:
             return None
@@ -104,7 +112,10 @@ def read_fchk(path: str | Path) -> Iterator[LabelledGeometry]:
     sections = _Sections(source)
     if not sections.found:
         raise source.error("no section of a formatted checkpoint found; expected a .fchk made by formchk")
+    cut = sections.cut()
     atoms = sections.array("Atomic numbers")
+    if cut is not None and not {"Current cartesian coordinates", "Cartesian Force Constants"} <= set(sections.found):
+        raise source.error(f"no Hessian in this file, which is cut in the section {cut!r}: fetch the whole file")
     if atoms is None or "Current cartesian coordinates" not in sections.found:
         raise source.error(
             "expected the sections 'Atomic numbers' and 'Current cartesian coordinates', found a file without "
@@ -147,6 +158,9 @@ def _record(
         "title": source.lines[0].strip() or None,
         "masses_from": "file" if masses is not None else "convention: most abundant isotopes",
     }
+    cut = sections.cut()
+    if cut is not None:
+        facts["warnings"] = [f"the file is cut in the section {cut!r}, behind the Hessian: fetch the whole file"]
     return LabelledGeometry(
         numbers=atoms.astype(np.uint8),
         positions=np.asarray(positions).reshape(n, 3) * ATOMIC_UNITS["positions"][1],

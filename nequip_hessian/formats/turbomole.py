@@ -100,7 +100,8 @@ def read_turbomole(path: str | Path) -> Iterator[LabelledGeometry]:
     """
     source = read_output(path)
     folder = _Folder(source)
-    groups = [folder.group(name, name if source.path.name == "control" else None) for name in _GROUPS]
+    # Of a run with both files each of them gives the unprojected one, so that the run is in the store once.
+    groups = [folder.group(name, name if source.path.name in ("control", "hessian") else None) for name in _GROUPS]
     hessian = next((found for found in groups if found and _NUMBER.search(found[1])), None)
     if hessian is None:
         raise source.error(

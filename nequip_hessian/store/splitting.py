@@ -2,8 +2,8 @@
 
 Geometries are first put into clusters, and whole clusters then go to the parts.
 Geometries of one group are always in one cluster, and so are those that are the
-same bit for bit in two groups (the reactant of two reactions); by composition or
-by species, clusters grow further.
+same, moved, turned, mirrored or rounded, in two groups (the reactant of two
+reactions); by composition or by species, clusters grow further.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from nequip_hessian.errors import ConfigError
 from nequip_hessian.store.fingerprint import fingerprints
+from nequip_hessian.store.near import near_pairs
 from nequip_hessian.store.reader import HessianStore
 
 RULES: Final = ("group", "composition", "species")
@@ -51,7 +52,14 @@ def clusters(store: HessianStore, rule: str = "group") -> Clusters:
     ties: list[Iterable[Hashable]] = [
         (() if group < 0 else (("group", group),)) for group in np.asarray(store.group).tolist()
     ]
-    ties = [(*tie, print_) for tie, print_ in zip(ties, fingerprints(store), strict=True)]
+    pairs: dict[int, list[Hashable]] = {}
+    for first, second in near_pairs(store):
+        for index in (first, second):
+            pairs.setdefault(index, []).append(("same", first, second))
+    ties = [
+        (*tie, print_, *pairs.get(index, ()))
+        for index, (tie, print_) in enumerate(zip(ties, fingerprints(store), strict=True))
+    ]
     if rule == "composition":
         ties = [(*tie, ("atoms", numbers)) for tie, numbers in zip(ties, _compositions(store), strict=True)]
     elif rule == "species":

@@ -52,6 +52,40 @@ def test_groups_and_twins_stay_together(forty, seed):
     assert not {"HZ-4.5", "HZ-4.6"} & set(validate(forty.path).counts)
 
 
+def turned(record, group, *, mirror=False, decimals=4):
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    rotation *= np.sign(np.linalg.det(rotation)) * (-1 if mirror else 1)
+    return record.replace(positions=np.round(record.positions @ rotation + 1.5, decimals), group=group)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_moved_turned_mirrored_and_rounded_geometries_stay_together(tmp_path, mirror):
+    """No number of theirs is the same, and yet a potential cannot tell them apart."""
+    records = [geometry("CH3OH", i, f"g{i}") for i in range(6)]
+    records += [turned(records[i], f"h{i}", mirror=mirror) for i in range(3)]
+    cluster = clusters(store_of(tmp_path / "a.zarr", records))
+    assert cluster.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2]
+
+
+def test_geometries_further_apart_than_rounding_are_not_tied(tmp_path):
+    first = geometry("CH3OH", 0, "a")
+    moved = first.positions.copy()
+    moved[0, 0] += 0.01
+    other_order = first.replace(positions=first.positions[::-1], numbers=first.numbers[::-1], group="c")
+    store = store_of(tmp_path / "a.zarr", [first, first.replace(positions=moved, group="b"), other_order])
+    assert clusters(store).tolist() == [0, 1, 2]
+
+
+def test_periodic_geometries_are_compared_where_they_lie(tmp_path):
+    atoms = geometry("CH3OH", 0)
+    cell = 8.0 * np.eye(3)
+    first = atoms.replace(cell=cell, pbc=True, group="a")
+    near = first.replace(positions=np.round(first.positions, 4), group="b")
+    larger = first.replace(cell=1.01 * cell, group="c")
+    store = store_of(tmp_path / "a.zarr", [first, near, larger, turned(first, "d")])
+    assert clusters(store).tolist() == [0, 0, 2, 3]
+
+
 def test_same_seed_same_split_for_ever(forty):
     cluster = clusters(forty)
     fractions = {"train": 0.5, "val": 0.25, "test": 0.25}

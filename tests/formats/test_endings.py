@@ -1,0 +1,73 @@
+"""Outputs of jobs that did not end, and files that are cut: said, whether the Hessian is whole or missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import emitters
+import pytest
+
+from nequip_hessian.checks import check
+from nequip_hessian.errors import HessianDataError, NoHessianError
+from nequip_hessian.formats import format_of, read
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.mark.parametrize("name", ["cp2k/water.out", "cp2k/fixed.out", "mopac/water.out", "nwchem/water.out"])
+def test_whole_hessian_of_a_cut_output_is_a_warning(tmp_path, name):
+    text = (DATA / name).read_text()
+    (whole,) = read(DATA / name)
+    assert not whole.provenance.get("warnings")
+    lines, path = text.split("\n"), tmp_path / Path(name).name
+    for end in range(len(lines) - 1, 0, -1):  # the shortest text that still has it
+        path.write_text("\n".join(lines[:end]) + "\n")
+        try:
+            (record,) = read(path, whole.provenance["format"])
+        except HessianDataError:
+            break
+        shortest = record
+    assert "did not end" in shortest.provenance["warnings"][0]
+    _, found = check(shortest)
+    assert any("did not end" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("name", ["cp2k/water.out", "mopac/water.out", "nwchem/water.out", "psi4/water.out"])
+def test_missing_hessian_of_a_cut_output_says_so(tmp_path, name):
+    lines = (DATA / name).read_text().split("\n")
+    path = tmp_path / Path(name).name
+    path.write_text("\n".join(lines[: len(lines) // 4]) + "\n")
+    with pytest.raises(HessianDataError, match=r"did not end|is cut") as caught:
+        list(format_of(path).read(path))
+    assert not isinstance(caught.value, NoHessianError)
+    assert str(caught.value).count(str(path)) == 1
+
+
+def test_second_job_of_a_gaussian_output_cut(tmp_path):
+    """An optimisation that ended, and a frequency job behind it that did not."""
+    head = " Entering Gaussian System, Link 0=g16\n"
+    first = f"{head} Normal termination of Gaussian 16 at Mon.\n"
+    path = tmp_path / "a.log"
+    path.write_text(first)
+    with pytest.raises(NoHessianError):
+        list(read(path))
+    path.write_text(first + " Link1:  Proceeding to internal job step number  2.\n half of it\n")
+    with pytest.raises(HessianDataError, match="did not end, or the file is cut") as caught:
+        list(read(path))
+    assert not isinstance(caught.value, NoHessianError)
+
+
+def test_checkpoint_cut_before_and_behind_its_hessian(tmp_path):
+    text = emitters.fchk(emitters.made())
+    path = tmp_path / "a.fchk"
+    before = text.index("Cartesian Gradient")
+    path.write_text(text[: before + 300])
+    with pytest.raises(HessianDataError, match="cut in the section 'Cartesian Gradient'"):
+        list(read(path))
+    path.write_text(text[: text.index("Vib-E2") + 120])
+    with pytest.raises(HessianDataError, match="is the file cut"):
+        list(read(path))
+    behind = text + f"{'Quadrupole Moment':<40s}   R   N={6:12d}\n" + "  1.00000000E+00" * 5 + "\n"
+    path.write_text(behind)
+    (record,) = read(path)
+    assert "'Quadrupole Moment'" in record.provenance["warnings"][0]
