@@ -6,7 +6,13 @@ Whatever it is, an ASE calculator with `get_hessian(atoms, indices=None)` comes 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -39,11 +45,16 @@ class ForeignPotential(Calculator):
         displacement: step of the differences, angstrom
     """
 
-    implemented_properties = ["energy", "forces", "dipole"]  # noqa: RUF012 (ASE's convention)
+    implemented_properties = ["energy", "forces", "dipole", "stress"]  # noqa: RUF012 (ASE's convention)
 
     def __init__(self, inner: Any, title: str, displacement: float = DISPLACEMENT) -> None:
         super().__init__()
         self.inner, self.title, self.displacement = inner, title, displacement
+
+    @property
+    def has_stress(self) -> bool:
+        """Whether the calculator gives the stress of a periodic cell."""
+        return "stress" in getattr(self.inner, "implemented_properties", ())
 
     @property
     def has_dipole(self) -> bool:
@@ -80,6 +91,8 @@ class ForeignPotential(Calculator):
         self.results = {"energy": float(probe.get_potential_energy()), "forces": np.array(probe.get_forces())}
         if "dipole" in properties:
             self.results["dipole"] = np.array(probe.get_dipole_moment())
+        if "stress" in properties:
+            self.results["stress"] = np.array(probe.get_stress())  # raises ASE's own error where there is none
 
     def get_hessian(self, atoms: Atoms | None = None, indices: Sequence[int] | None = None) -> Array:
         """Return the Hessian (3n, 3n) of n = len(indices), default all, atoms, eV/angstrom^2, symmetric."""
@@ -131,12 +144,52 @@ def load_potential(name: str, *, device: str = "cpu", options: Mapping[str, Any]
     return HessianCalculator.from_file(name, device=device)
 
 
+@dataclass(frozen=True)
+class PotentialSource:
+    """How to make a calculator again, in another process too.
+
+    Attributes:
+        text: a NequIP file, `tblite`, `tblite:METHOD` or `ase:NAME`, see `load_potential`
+        device: `cpu` or `cuda`, for NequIP files
+        options: keyword arguments of an ASE calculator or of tblite's
+    """
+
+    text: str
+    device: str = "cpu"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is no NequIP file."""
+        return self.text == "tblite" or self.text.startswith(("tblite:", "ase:"))
+
+    def load(self) -> Any:
+        """Make the calculator; raises as `load_potential`."""
+        return load_potential(self.text, device=self.device, options=self.options)
+
+    @cached_property
+    def identity(self) -> str:
+        """What the results belong to: a file's checksum; of another calculator its name, options and versions."""
+        if not self.foreign:
+            from nequip_hessian.analysis.cache import file_checksum
+
+            return file_checksum(Path(self.text))
+        packages = {name: _version(name) for name in ("ase", "tblite", self.text.partition(":")[2].split(".")[0])}
+        text = json.dumps([self.text, dict(self.options), packages], sort_keys=True, default=str)
+        return f"{self.text} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except (PackageNotFoundError, ValueError):
+        return None
+
+
 def _tblite(method: str, options: dict[str, Any]) -> ForeignPotential:
     from nequip_hessian.label.tblite import TbliteEngine
 
     TbliteEngine(method=method)  # says what is wrong with the name, or that tblite is not installed
-    from importlib.metadata import version
-
     from tblite.ase import TBLite
 
     settings = {"accuracy": _TBLITE_ACCURACY, "verbosity": 0, **options}

@@ -11,8 +11,9 @@ from nequip_hessian.analysis.accuracy import geometry_errors
 from nequip_hessian.analysis.cache import Cache, file_checksum, file_name
 from nequip_hessian.analysis.path import ReactionPath
 from nequip_hessian.analysis.prediction import masses_of, predict
-from nequip_hessian.errors import ConfigError, StoreError
-from nequip_hessian.evaluate import Model, Options, _distinct_names, evaluate
+from nequip_hessian.errors import ConfigError, EngineError, StoreError
+from nequip_hessian.evaluate import Model, Options, evaluate, load_models
+from nequip_hessian.evaluate_models import distinct_names
 from nequip_hessian.report import write_report
 from nequip_hessian.report.tables import text_table
 from nequip_hessian.store import HessianStore, StoreWriter
@@ -111,8 +112,8 @@ def test_the_report_is_complete_and_self_contained(report):
     assert set(re.findall(r'(?:src|href)="([^"]{5})', page)) == {"data:"}
     assert "<script" not in page
     assert "url(" not in page
-    assert page.count("<img") == len(list((out / "plots").glob("*.svg"))) == 8
-    assert len(list((out / "plots").glob("*.png"))) == 8
+    assert page.count("<img") == len(list((out / "plots").glob("*.svg"))) == 9
+    assert len(list((out / "plots").glob("*.png"))) == 9
     assert len(list((out / "paths").glob("*/HCN_to_HNC.extxyz"))) == 2
 
 
@@ -155,8 +156,8 @@ class Interrupted:
 
 
 def test_an_interrupted_run_goes_on_where_it_was(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("nequip_hessian.evaluate.BATCH", 2)
-    monkeypatch.setattr("nequip_hessian.evaluate.PROBED", 0)
+    monkeypatch.setattr("nequip_hessian.evaluate_tasks.BATCH", 2)
+    monkeypatch.setattr("nequip_hessian.evaluate_tasks.PROBED", 0)
     options = Options(neb=False, relax=False)
     first = Interrupted(4)
     with pytest.raises(KeyboardInterrupt):
@@ -276,8 +277,24 @@ def test_a_limit_is_spread_evenly(store, models, tmp_path):
 
 
 def test_names_of_models_are_told_apart():
-    paths = [Path("runs/ef/last.ckpt"), Path("runs/efh/last.ckpt"), Path("m.nequip.zip")]
-    assert _distinct_names([("", p) for p in paths]) == ["ef/last", "efh/last", "m"]
-    assert _distinct_names([("E-F", paths[0]), ("", paths[1])]) == ["E-F", "last"]
+    paths = ["runs/ef/last.ckpt", "runs/efh/last.ckpt", "m.nequip.zip"]
+    assert distinct_names([("", p) for p in paths]) == ["ef/last", "efh/last", "m"]
+    assert distinct_names([("E-F", paths[0]), ("", paths[1])]) == ["E-F", "last"]
     with pytest.raises(ConfigError, match="two have the same name"):
-        _distinct_names([("a", paths[0]), ("a", paths[1])])
+        distinct_names([("a", paths[0]), ("a", paths[1])])
+    assert distinct_names([("", "tblite"), ("", "tblite:GFN1-xTB")]) == ["GFN2-xTB", "GFN1-xTB"]
+
+
+def test_any_calculator_can_be_named(store, models, tmp_path):
+    named = load_models(["tblite:GFN1-xTB", "slack=tblite:GFN1-xTB"], options={"slack": {"accuracy": 1.0}})
+    assert [model.name for model in named] == ["GFN1-xTB", "slack"]
+    assert named[0].identity != named[1].identity
+    options = Options(limit=3, neb=False, relax=False)
+    found = evaluate([named[0], models[1]], store, tmp_path, options)
+    assert "central differences of its forces, steps of 0.005" in found.models[0].notes[0]
+    first, second = (found.all_figures(model) for model in found.models)
+    assert first["hessian_mae"].value == pytest.approx(second["hessian_mae"].value, rel=1e-3)
+    with pytest.raises(ConfigError, match="options for other: no model of that name"):
+        load_models(["tblite"], options={"other": {}})
+    with pytest.raises(EngineError, match="nowhere"):
+        load_models(["ase:nowhere:Calculator"])

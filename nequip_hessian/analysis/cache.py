@@ -44,6 +44,12 @@ def file_name(name: str) -> str:
     return safe if safe == name.replace(" ", "_") else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
+
+
 class Cache:
     """The folder of one model.
 
@@ -74,6 +80,20 @@ class Cache:
             return None
         with np.load(path, allow_pickle=False) as content:
             return {key: content[key] for key in content.files}
+
+    def put_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Keep what JSON can hold; numbers come back exactly."""
+        unfinished = self.folder / f".{name}.{os.getpid()}.tmp"
+        unfinished.write_text(json.dumps(dict(content), default=_plain), encoding="utf-8")
+        unfinished.replace(self.folder / f"{name}.json")
+
+    def json(self, name: str) -> dict[str, Any] | None:
+        """Return what `put_json` kept, None where there is nothing."""
+        path = self.folder / f"{name}.json"
+        if not path.is_file():
+            return None
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
 
     def put_predictions(self, indices: Sequence[int], predictions: Sequence[Prediction]) -> None:
         """Keep the predictions of a batch of geometries."""

@@ -107,25 +107,41 @@ def with_isotopes(
     return result
 
 
-def refuse_unknown_elements(calculator: Any, numbers: Iterable[int], model: str) -> None:
-    """Raise where a model says which elements it knows and one of `numbers` is not among them.
+def unknown_elements(calculator: Any, numbers: Iterable[int]) -> str | None:
+    """Say which of some atomic numbers a model has not seen.
 
     Args:
         calculator: a calculator; asked only if it has an attribute `species` (symbols)
-        numbers: atomic numbers that will be evaluated
+        numbers: atomic numbers
+
+    Returns:
+        A sentence with the symbols; None where all are known, or the model does not say which it knows.
+    """
+    known = getattr(calculator, "species", None)
+    if known is None:
+        return None
+    missing = sorted({chemical_symbols[int(z)] for z in set(numbers)} - {str(symbol) for symbol in known})
+    if not missing:
+        return None
+    return f"the model has not seen {', '.join(missing)}; it was trained on {', '.join(map(str, known))}"
+
+
+def refuse_unknown_elements(calculator: Any, geometries: Sequence[Sequence[int]], model: str) -> None:
+    """Raise where a model can answer for none of some geometries; where it can for some, the rest are failures.
+
+    Args:
+        calculator: a calculator
+        geometries: atomic numbers of each
         model: name for the message
 
     Raises:
         ConfigError: names the symbols the model has not seen.
     """
-    known = getattr(calculator, "species", None)
-    if known is None:
-        return
-    missing = sorted({chemical_symbols[int(z)] for z in set(numbers)} - {str(symbol) for symbol in known})
-    if missing:
+    if all(unknown_elements(calculator, numbers) for numbers in geometries):
+        every = {number for numbers in geometries for number in numbers}
         raise ConfigError(
-            f"{model}: the model has not seen {', '.join(missing)}; it was trained on {', '.join(map(str, known))}. "
-            "Take a model for these elements, or leave those geometries out"
+            f"{model}: {unknown_elements(calculator, every)}, and every geometry has one of those. Take a model for "
+            "these elements, or other geometries"
         )
 
 
@@ -160,6 +176,22 @@ def evaluate_atoms(calculator: Any, images: Sequence[Atoms]) -> list[tuple[float
         probe.calc = calculator
         answers.append((float(probe.get_potential_energy()), np.asarray(probe.get_forces())))
     return answers
+
+
+def evaluate_hessians(calculator: Any, images: Sequence[Atoms]) -> list[Array]:
+    """Hessians (3N, 3N), eV/angstrom^2, symmetric, of several geometries, in one batch where the model can.
+
+    Raises:
+        ConfigError: one that is not finite or of another shape.
+    """
+    raw = calculator.get_hessians(list(images)) if hasattr(calculator, "get_hessians") else None
+    found = []
+    for index, atoms in enumerate(images):
+        try:
+            found.append(check_hessian(calculator.get_hessian(atoms) if raw is None else raw[index], len(atoms)))
+        except ValueError as exc:
+            raise ConfigError(f"geometry {index}, {atoms.get_chemical_formula()}: {exc}") from exc
+    return found
 
 
 def _hessians(calculator: Any, records: Sequence[LabelledGeometry]) -> list[Any]:

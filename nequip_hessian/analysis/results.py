@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.analysis.accuracy import GeometryErrors
+from nequip_hessian.analysis.gas_errors import GasErrors
+from nequip_hessian.analysis.md import Dynamics
+from nequip_hessian.analysis.neighbours import distance_bin, distance_bins, size_bin, size_bins
+from nequip_hessian.analysis.outcome_figures import (
+    summarise_dynamics,
+    summarise_gases,
+    summarise_ircs,
+    summarise_saddles,
+)
+from nequip_hessian.analysis.outcomes import IrcErrors, SaddleErrors
 from nequip_hessian.analysis.path import ReactionPath
 from nequip_hessian.analysis.reactions import ReactionErrors, summarise_reactions
 from nequip_hessian.analysis.relaxed import RelaxedErrors, summarise_relaxed
@@ -17,13 +27,15 @@ from nequip_hessian.analysis.summary import Figure, by_label, summarise
 
 Array = npt.NDArray[np.floating[Any]]
 
+_OVER_ALL: Final = ("failure_rate", "agreement", "single_point_barrier_mae", "_success", "first_order", "survival")
+
 
 @dataclass(frozen=True)
 class Geometry:
     """One evaluated geometry: its place in the store and what it is called there.
 
     `stationary` says whether harmonic frequencies are compared: it is of a stationary kind, or of no kind
-    and the reference forces are all below 0.05 eV/angstrom.
+    and the reference forces are all below 0.05 eV/angstrom. `distance`: see `neighbours.stationary_distances`.
     """
 
     index: int
@@ -35,6 +47,7 @@ class Geometry:
     part: str | None
     has_hessian: bool
     stationary: bool
+    distance: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +76,8 @@ class ModelResult:
         errors: one a geometry of the evaluation; relaxed, reactions: by geometry index and by reaction name
         parity: `energy`, `force`, `hessian`, `frequency` -> (reference, model) samples for plots
         consistency: relative difference of Hessian and force differences, one a probed geometry
+        gases: thermochemistry by geometry index; gibbs_barriers: errors (forward, reverse), eV, by reaction name
+        saddles, ircs, dynamics: one a search, reaction and molecule
         notes: what a reader has to know of this model
     """
 
@@ -75,6 +90,11 @@ class ModelResult:
     paths: dict[str, ReactionPath] = field(default_factory=dict)
     parity: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     consistency: list[float] = field(default_factory=list)
+    gases: dict[int, GasErrors] = field(default_factory=dict)
+    gibbs_barriers: dict[str, list[float | None]] = field(default_factory=dict)
+    saddles: list[SaddleErrors] = field(default_factory=list)
+    ircs: list[IrcErrors] = field(default_factory=list)
+    dynamics: list[Dynamics] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -101,7 +121,11 @@ class Evaluation:
         """Figures of one model over everything: geometries, own minima, reactions, consistency."""
         figures = self.figures(model)
         figures |= summarise_relaxed(list(model.relaxed.values()))
+        barriers = [error for pair in model.gibbs_barriers.values() for error in pair]
+        figures |= summarise_gases(list(model.gases.values()), barriers)
         figures |= summarise_reactions(model.reactions)
+        figures |= summarise_saddles(model.saddles) | summarise_ircs(model.ircs)
+        figures |= summarise_dynamics(model.dynamics)
         worst = max(model.consistency) if model.consistency else None
         figures["consistency"] = Figure(worst, len(model.consistency), "1")
         return figures
@@ -114,17 +138,26 @@ class Evaluation:
         shared = [i for i in range(len(self.geometries)) if not (first.errors[i].failure or second.errors[i].failure)]
         minima = [i for i in first.relaxed if i in second.relaxed]
         minima = [i for i in minima if not (first.relaxed[i].failure or second.relaxed[i].failure)]
-        failed = {error.name for model in (first, second) for error in model.reactions if error.failure}
+        pair = (first, second)
+        failed = {error.name for model in pair for error in model.reactions if error.failure}
+        searches = {(e.name, e.start) for model in pair for e in model.saddles if e.failure}
+        paths = {e.name for model in pair for e in model.ircs if e.failure}
+        gases = {i for model in pair for i, e in model.gases.items() if e.failure}
+        barriers = {n for model in pair for n, errors in model.gibbs_barriers.items() if None in errors}
         found = []
-        for model in (first, second):
+        for model in pair:
             everything = self.all_figures(model)
             figures = everything | self.figures(model, shared)
             figures |= summarise_relaxed([model.relaxed[i] for i in minima])
             figures |= summarise_reactions([error for error in model.reactions if error.name not in failed])
-            rates = [
-                name for name in everything if name.endswith(("failure_rate", "agreement", "single_point_barrier_mae"))
-            ]
-            found.append(figures | {name: everything[name] for name in rates})
+            figures |= summarise_saddles([e for e in model.saddles if (e.name, e.start) not in searches])
+            figures |= summarise_ircs([e for e in model.ircs if e.name not in paths])
+            figures |= summarise_gases(
+                [e for i, e in model.gases.items() if i not in gases],
+                [e for name, errors in model.gibbs_barriers.items() if name not in barriers for e in errors],
+            )
+            figures |= {name: everything[name] for name in everything if name.endswith(_OVER_ALL)}
+            found.append(figures)
         return found[0], found[1]
 
     def by_kind(self, model: ModelResult) -> dict[str, dict[str, Figure]]:
@@ -135,3 +168,15 @@ class Evaluation:
     def by_part(self, model: ModelResult) -> dict[str, dict[str, Figure]]:
         """Figures by the part of the split."""
         return by_label([geometry.part for geometry in self.geometries], lambda indices: self.figures(model, indices))
+
+    def by_distance(self, model: ModelResult) -> dict[str, dict[str, Figure]]:
+        """Figures by the distance from the nearest stationary point of the same group; empty bins are left out."""
+        labels = [distance_bin(geometry.distance) for geometry in self.geometries]
+        found = by_label(labels, lambda indices: self.figures(model, indices))
+        return {name: found[name] for name in distance_bins() if name in found}
+
+    def by_size(self, model: ModelResult) -> dict[str, dict[str, Figure]]:
+        """Figures by the number of atoms; empty bins are left out."""
+        labels = [size_bin(geometry.n_atoms) for geometry in self.geometries]
+        found = by_label(labels, lambda indices: self.figures(model, indices))
+        return {name: found[name] for name in size_bins() if name in found}

@@ -141,7 +141,7 @@ def search_saddle(
         raise ConfigError("saddle search: expected a free molecule of two or more atoms")
     if not (fmax > 0 and steps >= 1 and (hessian_every is None or hessian_every >= 1)):
         raise ConfigError("saddle search: expected fmax above 0, steps and hessian_every of 1 or more")
-    sella = _sella()
+    sella = require_sella()
     counter = CountingCalculator(calculator)
     work = Atoms(atoms.numbers, atoms.positions, masses=atoms.get_masses(), info=dict(atoms.info))
     work.calc = counter
@@ -167,7 +167,12 @@ def search_saddle(
     return _outcome(work, counter, done, reason, counts, masses, fmax)
 
 
-def _sella() -> Any:
+def require_sella() -> Any:
+    """Return the class Sella.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         from sella import Sella
     except ImportError as exc:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def select(
-    store: HessianStore, wanted: Sequence[str] = (), limit: int | None = None
+    store: HessianStore, wanted: Sequence[str] = (), limit: int | None = None, reactions: int | None = None
 ) -> tuple[list[int], list[str | None], list[str]]:
     """Choose the geometries to evaluate.
 
@@ -23,6 +23,7 @@ def select(
         wanted: `scheme:part` each, or `scheme` for all its test parts. Default: all test
             parts (the third part and those after it) of the first scheme; everything where there is none
         limit: at most so many geometries, evenly spread over those chosen
+        reactions: so many complete reactions, evenly spread, whose stationary points no limit leaves out
 
     Returns:
         Geometry indices, ascending; the part of each (None without a split); remarks for the reader.
@@ -41,11 +42,15 @@ def select(
     if not chosen:
         raise ConfigError(f"{store.path}: the selection {', '.join(wanted) or 'of all geometries'} is empty")
     indices = sorted(chosen)
-    if limit is not None and limit < len(indices):
+    kept = _members(complete_reactions(store, indices, reactions)) if reactions is not None else []
+    others = sorted(set(indices) - set(kept))
+    if limit is not None and limit < len(others):
         if limit < 1:
             raise ConfigError(f"limit: expected 1 or more, found {limit}")
-        notes.append(f"{limit} of {len(indices)} geometries, evenly spread (limit)")
-        indices = [indices[i] for i in np.linspace(0, len(indices) - 1, limit).round().astype(int)]
+        beside = f", beside the {len(kept)} stationary points of the reactions" if kept else ""
+        notes.append(f"{limit} of {len(others)} geometries, evenly spread (limit){beside}")
+        others = [others[i] for i in np.linspace(0, len(others) - 1, limit).round().astype(int)]
+    indices = sorted({*kept, *others})
     return indices, [chosen[i] for i in indices], notes
 
 
@@ -84,15 +89,27 @@ def _default_parts(store: HessianStore) -> tuple[dict[int, str | None], str]:
     return everything, "the store has no split with a test part: all its geometries were evaluated"
 
 
-def complete_reactions(store: HessianStore, indices: Sequence[int]) -> list[Reaction]:
-    """Reactions of which reactant and product are there and all stationary points are among `indices`."""
+def complete_reactions(store: HessianStore, indices: Sequence[int], limit: int | None = None) -> list[Reaction]:
+    """Reactions of which reactant and product are there and all stationary points are among `indices`.
+
+    Args:
+        store: the store
+        indices: the geometries at hand
+        limit: at most so many, evenly spread; those with a transition state come first
+    """
     evaluated = set(indices)
-    found = []
-    for reaction in store.reactions():
-        members = [reaction.reactant, reaction.product]
-        if None in members:
-            continue
-        members += [] if reaction.transition_state is None else [reaction.transition_state]
-        if all(member in evaluated for member in members):
-            found.append(reaction)
-    return found
+    found = [
+        reaction
+        for reaction in store.reactions()
+        if None not in (reaction.reactant, reaction.product) and evaluated.issuperset(_members([reaction]))
+    ]
+    if limit is None or limit >= len(found):
+        return found
+    with_state = [reaction for reaction in found if reaction.transition_state is not None]
+    pool = with_state if len(with_state) >= limit else found
+    return [pool[i] for i in np.linspace(0, len(pool) - 1, limit).round().astype(int)]
+
+
+def _members(reactions: Sequence[Reaction]) -> list[int]:
+    members = [(reaction.reactant, reaction.transition_state, reaction.product) for reaction in reactions]
+    return [index for trio in members for index in trio if index is not None]

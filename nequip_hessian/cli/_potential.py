@@ -20,14 +20,19 @@ def add_potential_arguments(parser: Any) -> None:
     )
 
 
-def add_state_arguments(parser: Any) -> None:
-    """Add charge, multiplicity and masses."""
+def add_charge_arguments(parser: Any) -> None:
+    """Add charge and multiplicity."""
     parser.add_argument(
         "--charge", type=int, help="total charge, e, for tblite and calculators that read atoms.info (default: 0)"
     )
     parser.add_argument(
         "--multiplicity", type=int, help="2S + 1; also the electronic degeneracy in the entropy (default: lowest)"
     )
+
+
+def add_state_arguments(parser: Any) -> None:
+    """Add charge, multiplicity and masses."""
+    add_charge_arguments(parser)
     parser.add_argument(
         "--masses", choices=("standard", "isotopic"), default="standard", help="atomic masses (default: standard)"
     )
@@ -55,37 +60,46 @@ def add_thermochemistry_arguments(parser: Any) -> None:
     )
 
 
+def json_object(option: str, text: str) -> dict[str, Any]:
+    """Read the JSON object that an option holds.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as exc:
+        raise ConfigError(f"{option}: expected a JSON object, found {text!r} ({exc.msg})") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{option}: expected a JSON object, found {text!r}")
+    return value
+
+
+def potential_source(args: argparse.Namespace) -> Any:
+    """What the command line names, to be made here and in workers."""
+    from nequip_hessian.potentials import PotentialSource
+
+    options = json_object("--calculator-options", args.calculator_options) if args.calculator_options else {}
+    return PotentialSource(args.model, args.device, options)
+
+
 def potential(args: argparse.Namespace) -> Any:
     """Make the calculator that the command line names."""
-    from nequip_hessian.potentials import load_potential
-
-    options = {}
-    if args.calculator_options:
-        try:
-            options = json.loads(args.calculator_options)
-        except json.JSONDecodeError as exc:
-            raise ConfigError(
-                f"--calculator-options: expected a JSON object, found {args.calculator_options!r} ({exc.msg})"
-            ) from None
-        if not isinstance(options, dict):
-            raise ConfigError(f"--calculator-options: expected a JSON object, found {args.calculator_options!r}")
-    return load_potential(args.model, device=args.device, options=options)
+    return potential_source(args).load()
 
 
-def geometries(args: argparse.Namespace, path: str) -> list[Any]:
-    """Read all geometries of a file; charge and multiplicity of the command line go into their `info`, masses too.
+def charged_geometries(args: argparse.Namespace, path: str) -> list[Any]:
+    """Read all geometries of a file; charge and multiplicity of the command line go into their `info`.
 
     Raises:
         FormatError: the file; EngineError: a multiplicity that does not fit the electrons.
     """
     from nequip_hessian.analysis.geometries import read_geometries
-    from nequip_hessian.analysis.prediction import masses_of, with_isotopes
     from nequip_hessian.label.engine import electronic_state
     from nequip_hessian.label.geometries import record_from_atoms
 
     frames = read_geometries(path)
     for index, atoms in enumerate(frames):
-        atoms.set_masses(with_isotopes(atoms.numbers, masses_of(atoms.numbers, args.masses), args.isotope))
         if args.charge is not None:
             atoms.info["charge"] = args.charge
         if args.multiplicity is not None:
@@ -93,6 +107,20 @@ def geometries(args: argparse.Namespace, path: str) -> list[Any]:
         if not atoms.pbc.any():
             charge, multiplicity = electronic_state(record_from_atoms(atoms, f"{path}, geometry {index}"))
             atoms.info.update(charge=charge, multiplicity=multiplicity)
+    return frames
+
+
+def geometries(args: argparse.Namespace, path: str) -> list[Any]:
+    """Read all geometries of a file with the charge, multiplicity and masses of the command line.
+
+    Raises:
+        FormatError, EngineError: as `charged_geometries`; ConfigError: an isotope that does not fit.
+    """
+    from nequip_hessian.analysis.prediction import masses_of, with_isotopes
+
+    frames = charged_geometries(args, path)
+    for atoms in frames:
+        atoms.set_masses(with_isotopes(atoms.numbers, masses_of(atoms.numbers, args.masses), args.isotope))
     return frames
 
 

@@ -10,16 +10,20 @@ examples:
   nequip-hessian energy model.nequip.zip molecule.xyz
   nequip-hessian energy last.ckpt trajectory.extxyz -o labelled.extxyz
   nequip-hessian energy last.ckpt molecule.xyz --hessian hessian.npy
+  nequip-hessian energy tblite cation.xyz --charge 1
+  nequip-hessian energy ase:mace.calculators:mace_off molecule.xyz --calculator-options '{"model": "small"}'
 
 units: eV, eV/Å; Hessian eV/Å², row and column 3*atom + xyz
 """
 
 
 def add_model_arguments(parser: Any) -> None:
-    """Add what all verbs that run a model share."""
-    parser.add_argument("model", metavar="MODEL", help="checkpoint (.ckpt), package (.nequip.zip) or compiled model")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    """Add what all verbs that run a model on a file of geometries share."""
+    from nequip_hessian.cli._potential import add_charge_arguments, add_potential_arguments
+
+    add_potential_arguments(parser)
     parser.add_argument("--hessian", metavar="FILE", help="write the Hessian: .npy for one geometry, .npz for several")
+    add_charge_arguments(parser)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -27,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "energy",
         help="energies and forces of geometries with a model",
-        description="Evaluate a NequIP or Allegro model at every geometry of a file that ASE reads.",
+        description="Evaluate a NequIP or Allegro model, or any ASE calculator, at every geometry of a file ASE reads.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -38,17 +42,17 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table, write what was asked for."""
-    from nequip_hessian.analysis.geometries import read_geometries
+    from nequip_hessian.analysis.prediction import evaluate_hessians
     from nequip_hessian.analysis.single import single_point
-    from nequip_hessian.calculator import HessianCalculator
+    from nequip_hessian.cli._potential import charged_geometries, potential
     from nequip_hessian.report.single import energy_table, write_frames, write_hessians
 
-    frames = read_geometries(args.geometry)
-    calculator = HessianCalculator.from_file(args.model, device=args.device)
+    frames = charged_geometries(args, args.geometry)
+    calculator = potential(args)
     answers = [single_point(calculator, atoms) for atoms in frames]
     print(energy_table(frames, answers))
     if args.output:
         write_frames(args.output, frames, answers)
     if args.hessian:
-        write_hessians(args.hessian, calculator.get_hessians(frames))
+        write_hessians(args.hessian, evaluate_hessians(calculator, frames))
     return 0

@@ -11,6 +11,7 @@ examples:
   nequip-hessian optimise model.nequip.zip guess.xyz -o minimum.extxyz
   nequip-hessian optimise last.ckpt guesses.extxyz -o minima.extxyz --fmax 0.001
   nequip-hessian optimise last.ckpt guess.xyz --hessian hessian.npy
+  nequip-hessian optimise tblite:GFN1-xTB guess.xyz -o minimum.extxyz
 
 exit status: 0 all converged; 1 one or more did not (they are written all the same, as far as they came)
 """
@@ -36,19 +37,19 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Minimise, print the table, write what was asked for."""
-    from nequip_hessian.analysis.geometries import read_geometries
     from nequip_hessian.analysis.optimisation import relax_all
-    from nequip_hessian.calculator import HessianCalculator
+    from nequip_hessian.analysis.prediction import evaluate_hessians
+    from nequip_hessian.cli._potential import charged_geometries, potential
     from nequip_hessian.report.single import optimisation_table, write_frames, write_hessians
 
-    frames = read_geometries(args.geometry)
-    calculator = HessianCalculator.from_file(args.model, device=args.device)
+    frames = charged_geometries(args, args.geometry)
+    calculator = potential(args)
     before, outcomes = relax_all(frames, calculator, fmax=args.fmax, steps=args.steps)
     print(optimisation_table(before, outcomes))
     if args.output:
         write_frames(args.output, [o.atoms for o in outcomes], [(o.energy, o.forces) for o in outcomes])
     if args.hessian:
-        write_hessians(args.hessian, calculator.get_hessians([o.atoms for o in outcomes]))
+        write_hessians(args.hessian, evaluate_hessians(calculator, [o.atoms for o in outcomes]))
     failures = [f"geometry {i}: {o.failure}" for i, o in enumerate(outcomes) if o.failure]
     for line in failures:
         print(f"nequip-hessian optimise: {line}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from nequip_hessian.analysis.outcome_figures import GAS_METRICS, IRC_METRICS, MD_METRICS, SADDLE_METRICS
 from nequip_hessian.analysis.reactions import REACTION_METRICS
 from nequip_hessian.analysis.relaxed import RELAXED_METRICS
 from nequip_hessian.analysis.summary import METRICS, Figure, Metric
@@ -13,12 +14,16 @@ from nequip_hessian.units import KCAL_PER_MOL
 ALL_METRICS: Final[dict[str, Metric]] = {
     **METRICS,
     **RELAXED_METRICS,
+    **GAS_METRICS,
     **REACTION_METRICS,
+    **SADDLE_METRICS,
+    **IRC_METRICS,
+    **MD_METRICS,
     "consistency": Metric("1", "Hessian against differences of the model's own forces (largest relative error)"),
 }
 
-_RATES: Final = ("failure_rate", "agreement", "first_order", "relative")
-_KCAL: Final = ("barrier", "zpe")
+_RATES: Final = ("failure_rate", "agreement", "first_order", "relative", "_success", "survival")
+_KCAL: Final = ("barrier", "zpe", "enthalpy_correction", "gibbs", "irc_profile")
 
 SECTIONS: Final[dict[str, tuple[str, ...]]] = {
     "Energies and forces": (
@@ -65,7 +70,11 @@ SECTIONS: Final[dict[str, tuple[str, ...]]] = {
         "relaxed_rmsd",
         "relaxed_failure_rate",
     ),
+    "Thermochemistry at stationary points": tuple(GAS_METRICS),
     "Reactions": tuple(REACTION_METRICS),
+    "Transition-state searches": tuple(SADDLE_METRICS),
+    "Intrinsic reaction coordinates": tuple(IRC_METRICS),
+    "Molecular dynamics": tuple(MD_METRICS),
 }
 """What the page shows, in this order."""
 
@@ -80,6 +89,11 @@ KEY_METRICS: Final = (
     "barrier_mae",
     "single_point_barrier_mae",
     "neb_failure_rate",
+    "gibbs_barrier_mae",
+    "saddle_success",
+    "saddle_barrier_mae",
+    "irc_success",
+    "md_failure_temperature",
     "failure_rate",
 )
 """What the summary and the printed table show."""
@@ -102,7 +116,9 @@ def shown(name: str, value: float) -> tuple[float, str]:
         return 100 * value, "%"
     if any(part in name for part in _KCAL):
         return value / KCAL_PER_MOL, "kcal/mol"
-    if unit in ("eV/atom", "eV/Å") or (unit == "eV" and abs(value) < 1):
+    if unit == "eV/K":
+        return 1000 * value / KCAL_PER_MOL, "cal/(mol K)"
+    if unit in ("eV/atom", "eV/Å", "eV/atom/ps") or (unit == "eV" and abs(value) < 1):
         return 1000 * value, f"m{unit}"
     return value, "" if unit == "1" else unit
 
@@ -124,7 +140,8 @@ def change(name: str, baseline: Figure, figure: Figure) -> tuple[str, str]:
     if baseline.value is None or figure.value is None or name == "consistency":  # that one is rounding or a fault
         return "", "same"
     difference = figure.value - baseline.value
-    points = ALL_METRICS[name].better == "higher" or "failure_rate" in name
+    metric = ALL_METRICS[name]
+    points = metric.unit == "1" and (metric.better == "higher" or "failure_rate" in name)
     if points:
         text = f"{100 * difference:+.0f} points" if any(p in name for p in _RATES) else f"{difference:+.2f}"
         visible = abs(difference) >= 0.005

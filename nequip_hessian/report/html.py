@@ -12,33 +12,35 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure as Canvas
 
+from nequip_hessian.report.html_table import table
 from nequip_hessian.report.page import STYLE
 from nequip_hessian.report.tables import versions
+
+__all__ = [
+    "cards",
+    "document",
+    "facts",
+    "image",
+    "note",
+    "provenance",
+    "section",
+    "svg",
+    "table",
+    "verdict",
+    "write_page",
+]
 
 _MORE: Final = """
 .verdict { font-size: 15px; font-weight: 600; padding: 8px 12px; border-radius: 8px; margin: 8px 0; }
 .verdict.good { background: #ecfdf5; color: var(--good); border: 1px solid #a7f3d0; }
 .verdict.bad { background: #fef2f2; color: var(--bad); border: 1px solid #fecaca; }
 .card .what { min-height: 1.3em; }
-td.text, th.text { text-align: left; white-space: normal; }
 """
 
 
 def verdict(text: str, good: bool) -> str:
     """A box that says how a job ended."""
     return f'<p class="verdict {"good" if good else "bad"}">{escape(text)}</p>'
-
-
-def table(rows: Sequence[Sequence[str]], text_columns: Sequence[int] = ()) -> str:
-    """A table; the first row is the head, the first column and `text_columns` are set flush left."""
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        marks = [' class="text"' if i in text_columns else "" for i in range(len(cells))]
-        return "".join(f"<{tag}{m}>{escape(c)}</{tag}>" for m, c in zip(marks, cells, strict=True))
-
-    head, *body = rows
-    lines = [f"<tr>{row(head, 'th')}</tr>", *(f"<tr>{row(cells, 'td')}</tr>" for cells in body)]
-    return f'<div class="scroll"><table>{"".join(lines)}</table></div>'
 
 
 def cards(entries: Sequence[tuple[str, str, str]]) -> str:

@@ -12,6 +12,7 @@ from nequip_hessian.analysis.results import Evaluation, ModelResult
 from nequip_hessian.analysis.summary import Figure
 from nequip_hessian.report.display import ALL_METRICS, KEY_METRICS, SECTIONS, cell, change, number
 from nequip_hessian.report.figures import colour
+from nequip_hessian.report.outcomes import failure_rows, field_section, outcome_sections
 from nequip_hessian.report.tables import versions
 from nequip_hessian.report.words import compare, describe_alone, describe_data
 from nequip_hessian.units import KCAL_PER_MOL
@@ -45,6 +46,7 @@ td { text-align: right; padding: 4px 10px; border-bottom: 1px solid #f0f1f3; whi
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; }
 td .n { color: #9ca3af; font-size: 11.5px; margin-left: 6px; }
 td .diff { font-size: 11.5px; margin-left: 6px; }
+td.text, th.text { text-align: left; white-space: normal; }
 td.best { font-weight: 650; } td .n, td .diff { font-weight: 400; }
 tr.head td { font-weight: 600; color: var(--dim); padding-top: 12px; border-bottom: 1px solid var(--line); }
 .dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 6px; }
@@ -63,12 +65,17 @@ _CAPTIONS: Final = {
     "parity_frequency": "Harmonic frequencies at stationary points, imaginary ones negative, modes matched by overlap.",
     "frequency_errors": "Frequency error of each matched mode.",
     "saddle_order": "Number of imaginary modes (below −20 cm⁻¹, mass-weighted and projected) at stationary points.",
+    "errors_by_distance": "Errors of geometries that are no stationary points, against their RMSD from the nearest.",
+    "saddle_calls": "Searches from the same start with and without the model's Hessian; below the line it costs more.",
+    "irc_profiles": "Intrinsic reaction coordinates of each model (coloured) against the labelled geometries (black).",
+    "dynamics": "Left: temperature at which a bond fails. Right: total energy at constant energy.",
     "reaction_profiles": "NEB on each model's surface (coloured) against the labelled geometries (black).",
 }
 
 _ORDER: Final = {
-    "Errors by kind": ("errors_by_kind",),
-    "Reactions": ("reaction_profiles",),
+    "Errors by kind": ("errors_by_kind", "errors_by_distance"),
+    "Reactions": ("reaction_profiles", "irc_profiles", "saddle_calls"),
+    "Dynamics": ("dynamics",),
     "Curvature": ("parity_hessian", "saddle_order"),
     "Vibrations": ("parity_frequency", "frequency_errors"),
     "Energies and forces": ("parity_force", "parity_energy"),
@@ -194,6 +201,7 @@ def failures_section(evaluation: Evaluation) -> str:
             if relaxed.failure:
                 rows.append((model.name, f"minimum of geometry {index}", relaxed.failure))
         rows += [(model.name, f"NEB {error.name}", error.failure) for error in model.reactions if error.failure]
+    rows += failure_rows(evaluation)
     if not rows:
         return ""
     body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows[:200])
@@ -250,11 +258,18 @@ def render_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
     ]
     if any(model.reactions for model in evaluation.models):
         parts.append(f"<section><h2>Barriers</h2>{reactions_table(evaluation)}</section>")
+    parts += [outcome_sections(evaluation), field_section(evaluation)]
     kinds = [evaluation.by_kind(model) for model in evaluation.models]
     parts.append(f"<section><h2>By kind of geometry</h2>{subset_table(evaluation, kinds)}</section>")
     split = [evaluation.by_part(model) for model in evaluation.models]
     if len(split[0]) > 1:
         parts.append(f"<section><h2>By split part</h2>{subset_table(evaluation, split)}</section>")
+    for title, tables in (
+        ("By distance from the nearest stationary point", [evaluation.by_distance(m) for m in evaluation.models]),
+        ("By size", [evaluation.by_size(m) for m in evaluation.models]),
+    ):
+        if len(tables[0]) > 1:
+            parts.append(f"<section><h2>{title}</h2>{subset_table(evaluation, tables)}</section>")
     parts += [failures_section(evaluation), _provenance(evaluation, evaluation.models)]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -67,9 +67,17 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
                 "figures": _figures(evaluation.all_figures(model)),
                 "by_kind": {kind: _figures(f) for kind, f in evaluation.by_kind(model).items()},
                 "by_part": {part: _figures(f) for part, f in evaluation.by_part(model).items()},
+                "by_distance": {name: _figures(f) for name, f in evaluation.by_distance(model).items()},
+                "by_size": {name: _figures(f) for name, f in evaluation.by_size(model).items()},
+                "consistency": model.consistency,
                 "saddle_order_confusion": confused(evaluation, position),
                 "reactions": [asdict(error) for error in model.reactions],
                 "relaxed": {str(index): asdict(error) for index, error in model.relaxed.items()},
+                "thermochemistry": {str(index): asdict(error) for index, error in model.gases.items()},
+                "gibbs_barrier_errors_eV": model.gibbs_barriers,
+                "saddles": [asdict(error) for error in model.saddles],
+                "irc": [asdict(error) for error in model.ircs],
+                "md": [asdict(found) for found in model.dynamics],
                 "paths": {
                     name: {"energies_eV": path.energies, "positions_angstrom": path.positions, "failure": path.failure}
                     for name, path in model.paths.items()
@@ -114,6 +122,8 @@ def summary_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
         subsets = {"all": evaluation.all_figures(model)}
         subsets |= {f"kind:{kind}": figures for kind, figures in evaluation.by_kind(model).items()}
         subsets |= {f"part:{part}": figures for part, figures in evaluation.by_part(model).items()}
+        subsets |= {f"distance:{name}": figures for name, figures in evaluation.by_distance(model).items()}
+        subsets |= {f"size:{name}": figures for name, figures in evaluation.by_size(model).items()}
         for subset, figures in subsets.items():
             for name, figure in figures.items():
                 rows.append({"model": model.name, "subset": subset, "metric": name, **asdict(figure)})
@@ -138,6 +148,20 @@ def geometry_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 def reaction_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     """One row a model and reaction, as in `analysis.reactions.ReactionErrors`."""
     return [{"model": model.name, **asdict(error)} for model in evaluation.models for error in model.reactions]
+
+
+def outcome_rows(evaluation: Evaluation, question: str) -> list[dict[str, Any]]:
+    """One row a model and search, reaction or molecule, without positions and profiles.
+
+    Args:
+        evaluation: results
+        question: `saddles`, `ircs` or `dynamics`, as in `analysis.results.ModelResult`
+    """
+    return [
+        {"model": model.name, **{name: value for name, value in asdict(found).items() if not isinstance(value, list)}}
+        for model in evaluation.models
+        for found in getattr(model, question)
+    ]
 
 
 PART_METRICS = ("energy_per_atom_mae", "force_mae", "hessian_mae")

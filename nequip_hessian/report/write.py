@@ -9,8 +9,9 @@ from pathlib import Path
 from nequip_hessian.analysis.cache import file_name
 from nequip_hessian.analysis.results import Evaluation
 from nequip_hessian.report.figures import all_plots
+from nequip_hessian.report.outcome_figures import outcome_plots
 from nequip_hessian.report.page import render_page
-from nequip_hessian.report.tables import as_dict, geometry_rows, reaction_rows, summary_rows, write_csv
+from nequip_hessian.report.tables import as_dict, geometry_rows, outcome_rows, reaction_rows, summary_rows, write_csv
 
 
 def write_report(evaluation: Evaluation, out: Path) -> Path:
@@ -25,7 +26,7 @@ def write_report(evaluation: Evaluation, out: Path) -> Path:
     """
     (out / "plots").mkdir(parents=True, exist_ok=True)
     drawn: dict[str, bytes] = {}
-    for name, canvas in all_plots(evaluation).items():
+    for name, canvas in (all_plots(evaluation) | outcome_plots(evaluation)).items():
         canvas.savefig(out / "plots" / f"{name}.png", dpi=200)
         buffer = io.BytesIO()
         canvas.savefig(buffer, format="svg", dpi=200, metadata={"Date": None})
@@ -36,6 +37,9 @@ def write_report(evaluation: Evaluation, out: Path) -> Path:
     write_csv(out / "summary.csv", summary_rows(evaluation))
     write_csv(out / "geometries.csv", geometry_rows(evaluation))
     write_csv(out / "reactions.csv", reaction_rows(evaluation))
+    for question, name in (("saddles", "saddles"), ("ircs", "irc"), ("dynamics", "md")):
+        if rows := outcome_rows(evaluation, question):
+            write_csv(out / f"{name}.csv", rows)
     _write_paths(evaluation, out / "paths")
     page = out / "report.html"
     page.write_text(render_page(evaluation, drawn), encoding="utf-8")

@@ -230,5 +230,5 @@ def test_masses_and_unknown_elements():
         species = ("H", "C")
 
     with pytest.raises(ConfigError, match="mine: the model has not seen N, O"):
-        refuse_unknown_elements(Knows(), [1, 6, 7, 8], "mine")
-    refuse_unknown_elements(Knows(), [1, 6], "mine")
+        refuse_unknown_elements(Knows(), [[1, 6, 7], [8]], "mine")
+    refuse_unknown_elements(Knows(), [[1, 6], [8]], "mine")

@@ -1,0 +1,104 @@
+"""`nequip-hessian md`: does a model keep a molecule together."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+_EPILOG = """\
+examples:
+  nequip-hessian md model.nequip.zip molecule.xyz -o md/
+  nequip-hessian md tblite molecules.extxyz --maximum 1000 --hold 0.5 -o md/ --workers 4
+
+The same command after an interruption goes on from the last temperature that was over (with -o).
+
+exit status: 0 every molecule was whole at the end; 1 one was not, or could not be run
+"""
+
+_RAMP = (
+    ("start", "first temperature, K"),
+    ("increment", "temperature step, K"),
+    ("maximum", "last temperature, K"),
+    ("hold", "time at each temperature, ps"),
+    ("timestep", "fs"),
+    ("friction", "of the Langevin bath, 1/fs"),
+    ("nve", "length of the run at constant energy, ps"),
+    ("nve-temperature", "of the run at constant energy, K"),
+)
+
+
+def add_ramp_arguments(parser: Any, prefix: str = "") -> None:
+    """Add temperatures and times; `evaluate` has them with a prefix."""
+    defaults = {
+        "start": 25.0,
+        "increment": 25.0,
+        "maximum": 2000.0,
+        "hold": 1.0,
+        "timestep": 0.5,
+        "friction": 0.01,
+        "nve": 2.0,
+        "nve-temperature": 300.0,
+    }
+    for name, text in _RAMP:
+        value = defaults[name]
+        parser.add_argument(
+            f"--{prefix}{name}", type=float, default=value, metavar="X", help=f"{text} (default: {value:g})"
+        )
+    parser.add_argument(f"--{prefix}seed", type=int, default=0, help="of velocities and random forces (default: 0)")
+
+
+def ramp_settings(args: argparse.Namespace, prefix: str = "") -> Any:
+    """The settings that a command line holds; raises ConfigError where they cannot run."""
+    from nequip_hessian.analysis.md import RampSettings
+
+    names = [*(name.replace("-", "_") for name, _ in _RAMP), "seed"]
+    return RampSettings(**{name: getattr(args, f"{prefix}{name}") for name in names})
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb to the command line."""
+    from nequip_hessian.cli._potential import add_potential_arguments, add_state_arguments
+
+    parser = subparsers.add_parser(
+        "md",
+        help="temperature ramp to failure, and energy drift",
+        description="Warm each molecule of a file with Langevin dynamics until a bond fails, and measure the drift of "
+        "the total energy at constant energy.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_potential_arguments(parser)
+    parser.add_argument("geometry", metavar="GEOMETRY", help="file with one or more molecules")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="write tables and a page there, and go on from there")
+    add_ramp_arguments(parser)
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes of one thread each (default: 1)")
+    add_state_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run all molecules, print the table, write what was asked for."""
+    from nequip_hessian.analysis.md_jobs import run_molecules
+    from nequip_hessian.cli._output import folder_to_write
+    from nequip_hessian.cli._potential import geometries, potential_source
+    from nequip_hessian.report.md import md_table, write_md
+
+    out = folder_to_write(args.output)
+    settings = ramp_settings(args)
+    molecules = geometries(args, args.geometry)
+    source = potential_source(args)
+    kept: dict[str, Any] = {} if out is None else {"folder": out / "cache", "identity": {"model": source.identity}}
+    try:
+        found = run_molecules(molecules, source.load(), source, settings, workers=args.workers, **kept)
+    except KeyboardInterrupt:
+        where = "; the same command goes on where it was" if out else "; with -o it would go on from there"
+        print(f"nequip-hessian md: interrupted{where}", file=sys.stderr)
+        return 130
+    print(md_table(found))
+    for one in found:
+        if one.failure or one.reason:
+            print(f"nequip-hessian md: {one.label}: {one.failure or one.reason}", file=sys.stderr)
+    if out is not None:
+        write_md(Path(out), found, settings, {"Model": args.model, "Molecules": args.geometry})
+    return int(not all(one.survived for one in found))
