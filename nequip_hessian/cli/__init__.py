@@ -35,6 +35,7 @@ VERBS = (
     "ts",
     "irc",
     "reaction",
+    "phonons",
     "md",
     "evaluate",
 )
