@@ -15,6 +15,8 @@ HESSIAN_PRODUCT_KEY: Final[str] = "hessian_product"
 HESSIAN_WEIGHT_KEY: Final[str] = "hessian_weight"
 # (G, 2) | angstrom | displacements a, b along the probe: H v = -(F(x + a v) - F(x + b v)) / (a - b); absent: exact
 HESSIAN_DIFFERENCE_KEY: Final[str] = "hessian_difference"
+# (G, 1) | index of the geometry in its store, int64; for messages only
+HESSIAN_GEOMETRY_KEY: Final[str] = "hessian_geometry"
 # (N, 1) | u^-1/2 | m^-1/2 of each atom: rows of a mass-weighted residual; absent: not mass-weighted
 HESSIAN_ROW_WEIGHT_KEY: Final[str] = "hessian_row_weight"
 # (N, 18) | dimensionless | up to six orthonormal rigid motions, motion c in columns 3c to 3c + 2, zero where

@@ -14,7 +14,7 @@ register_fields(
         _keys.HESSIAN_ROW_WEIGHT_KEY,
         _keys.HESSIAN_RIGID_KEY,
     ],
-    graph_fields=[_keys.HESSIAN_WEIGHT_KEY, _keys.HESSIAN_DIFFERENCE_KEY],
+    graph_fields=[_keys.HESSIAN_WEIGHT_KEY, _keys.HESSIAN_DIFFERENCE_KEY, _keys.HESSIAN_GEOMETRY_KEY],
 )
 
 target.register()

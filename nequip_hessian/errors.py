@@ -44,6 +44,10 @@ class ConfigError(HessianDataError):
     """An option of a training or evaluation set-up cannot be honoured."""
 
 
+class DivergedError(HessianDataError):
+    """A training went to NaN or infinity; the message names the geometry where it did."""
+
+
 class MissingExtraError(HessianDataError, ImportError):
     """An optional dependency is needed; the message names the extra to install."""
 

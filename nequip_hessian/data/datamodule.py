@@ -93,12 +93,23 @@ class HessianDataModule(NequIPDataModule):
         """
         if self.trainer is not None and self.trainer.lightning_module is not None:
             self._check_figures(self.trainer.lightning_module)
+            for metric in (getattr(self.trainer.lightning_module, "loss", None) or {}).values():
+                if hasattr(metric, "name_geometries"):
+                    metric.name_geometries(self.geometry_name)
         super().setup(stage)
         if stage == "fit":
             self._restore_stream()
             stream = self._stream()
             if stream is not None:
                 stream.follow(lambda: 0 if self.trainer is None else int(self.trainer.current_epoch))
+
+    def geometry_name(self, index: int) -> str:
+        """Return the label of a geometry of the store, or what there is: its group's; empty without any."""
+        store = HessianStore(self.train_dataset_config[0]["store"])
+        label = store.label(index)
+        if label is None and store.group is not None:
+            label = store.group_label(int(store.group[index]))
+        return label or ""
 
     def _check_figures(self, module: Any) -> None:
         for name, part in (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,7 +56,7 @@ class HessianDataset(AtomicDataset):
         transforms: list[Callable[..., Any]] | None = None,
     ) -> None:
         super().__init__(transforms=list(transforms or []))
-        self.store = HessianStore(Path(store))
+        self.store = HessianStore(store)
         self.indices = self._choose(split, part, level, seed)
         self.charge_and_spin = charge_and_spin
         if not charge_and_spin:
@@ -201,7 +200,10 @@ class HessianDataset(AtomicDataset):
         labelled = self._label_mask[indices]
         carries = np.ones(len(batch), dtype=bool)
         carries[labelled] = probes.carriers(int(labelled.sum()))
-        return [probes.apply(data, carries=bool(c)) for data, c in zip(batch, carries, strict=True)]
+        drawn = [probes.apply(data, carries=bool(c)) for data, c in zip(batch, carries, strict=True)]
+        for index, data in zip(indices, drawn, strict=True):
+            data[_keys.HESSIAN_GEOMETRY_KEY] = torch.tensor([[index]])
+        return drawn
 
     def _put_stored(self, index: int, data: dict[str, Any]) -> None:
         record = self.store[index]

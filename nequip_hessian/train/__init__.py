@@ -7,6 +7,7 @@ from nequip_hessian.train.figures import (
     HessianRootMeanSquaredError,
     MassWeightedHessianRootMeanSquaredError,
 )
+from nequip_hessian.train.guard import StopAtNonFinite
 from nequip_hessian.train.loss import (
     EnergyForceHessianLoss,
     EnergyForceMassWeightedHessianLoss,
@@ -45,4 +46,5 @@ __all__ = [
     "MassWeightedHessianMeanSquaredError",
     "MassWeightedHessianRootMeanSquaredError",
     "SparseMeanSquaredError",
+    "StopAtNonFinite",
 ]

@@ -10,6 +10,7 @@ from nequip.data import AtomicDataDict
 
 from nequip_hessian._keys import HESSIAN_WEIGHT_KEY
 from nequip_hessian.errors import ConfigError
+from nequip_hessian.train.guard import Names, stop_where_bad
 from nequip_hessian.train.products import (
     Data,
     GeometryMean,
@@ -51,14 +52,23 @@ class HessianTerm(GeometryMean):
         if normalise not in NORMALISATIONS:
             raise ConfigError(f"normalise: expected `share` or `labelled`, found {normalise!r}")
         self.normalise = normalise
+        self._geometry_name: Names | None = None
         self.type_weights = None if per_type_coeffs is None else _type_weights(per_type_coeffs, type_names)
+
+    def name_geometries(self, name: Names) -> None:
+        """Use `name` (index in the store -> label) in messages."""
+        self._geometry_name = name
 
     def error(self, residual: torch.Tensor) -> torch.Tensor:
         """Error of each entry of the residual (N, 3K), 0 where the residual is 0."""
         raise NotImplementedError
 
     def update(self, preds: Data, target: Data) -> None:
-        """Take in a batch: outputs and labels, `hessian_product` (N, 3K), eV/angstrom^2."""
+        """Take in a batch: outputs and labels, `hessian_product` (N, 3K), eV/angstrom^2.
+
+        Raises:
+            DivergedError: the term of a geometry is not finite, or beyond all reason; its index and label.
+        """
         residual, mask = product_residuals(preds, target, mass_weighted=self.mass_weighted)
         weights = None
         if self.type_weights is not None:
@@ -67,6 +77,7 @@ class HessianTerm(GeometryMean):
                 raise ConfigError("per_type_hessian_coeffs: the data hold no atom types (atom_types)")
             weights = torch.tensor(self.type_weights, dtype=residual.dtype, device=residual.device)[types.view(-1)]
         means, labelled = mean_over_geometries(self.error(residual), mask, target, weights)
+        stop_where_bad(str(self), means, target, self._geometry_name)
         if self.normalise == "labelled":
             self._add(means, float(labelled.sum()))
         else:
