@@ -96,8 +96,8 @@ def distinct_names(pairs: Sequence[tuple[str, str]]) -> list[str]:
 
 def hessian_note(calculator: Any) -> str | None:
     """What a reader has to know of where a model's Hessians come from; None where they are its own, exact ones."""
-    if getattr(calculator, "compiled", False):
-        return "compiled model: its Hessians are central differences of its forces"
+    if not getattr(calculator, "products", True):
+        return "compiled model without Hessian products: its Hessians are central differences of its forces"
     inner = getattr(calculator, "inner", None)
     if inner is None:
         return None

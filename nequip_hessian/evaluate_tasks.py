@@ -97,10 +97,10 @@ class Consistency:
         return [(i,) for i in self._chosen(bench) if cache.json(f"consistency-{i}") is None]
 
     def work(self, bench: Bench, cache: Cache, calculator: Any, key: Key) -> None:
-        """Take the differences at one geometry; of a compiled model they are its Hessian."""
+        """Take the differences at one geometry; of a compiled model without products they are its Hessian."""
         value = None
         record = bench.store[key[0]]
-        if not getattr(calculator, "compiled", False) and not unknown_elements(calculator, record.numbers.tolist()):
+        if getattr(calculator, "products", True) and not unknown_elements(calculator, record.numbers.tolist()):
             try:
                 value = consistency_error(atoms_of(record), calculator)
             except HessianDataError:

@@ -100,10 +100,10 @@ def supercell_atoms(phonon: Any) -> Atoms:
 
 
 def has_hessian(calculator: Any) -> bool:
-    """Whether a model differentiates twice itself; compiled files and most ASE calculators do not."""
+    """Whether a model differentiates twice itself; compiled files without products and most ASE calculators do not."""
     if isinstance(calculator, ForeignPotential):
         return hasattr(calculator.inner, "get_hessian")
-    return not getattr(calculator, "compiled", False)
+    return bool(getattr(calculator, "products", True))
 
 
 def force_constants(
