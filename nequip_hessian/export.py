@@ -147,8 +147,6 @@ def _is_file(path: Path, target: Target) -> bool:
 
 
 def _check_output(path: Path, overwrite: bool) -> None:
-    if not path.absolute().parent.is_dir():
-        raise StoreError(f"{path}: the folder {path.parent} does not exist; make it first")
     if not os.path.lexists(path):
         return
     if not overwrite:

@@ -90,18 +90,21 @@ def find_misprint(hessian: Array, positions: Array, forces: Array | None) -> Mis
     Args:
         hessian: (3N, 3N), symmetric, eV/angstrom^2, of a free molecule
         positions: (N, 3), angstrom
-        forces: (N, 3), eV/angstrom; None: unknown, and only elements can be found
+        forces: (N, 3), eV/angstrom; None: unknown, and wrong forces cannot be found
 
     Returns:
         The misprint, or None where none stands clear of the noise, and for fewer than three or more than 500 atoms.
     """
     if not 3 <= len(positions) <= _MOST_ATOMS:
         return None
-    found = likeliest(hessian, positions, forces)
     least = EXPLAINED if len(positions) > 3 else EXPLAINED_OF_THREE
-    if found is None or found.explained < least or found.size < SMALLEST[found.what]:
-        return None
-    return found
+    candidates = [likeliest(hessian, positions, forces)]
+    if forces is None and len(positions) > 3:
+        candidates.append(likeliest_position(hessian, positions))
+    for found in candidates:
+        if found is not None and found.explained >= least and found.size >= SMALLEST[found.what]:
+            return found
+    return None
 
 
 def lone_asymmetry(hessian: Array) -> str | None:
@@ -161,7 +164,7 @@ def likeliest(hessian: Array, positions: Array, forces: Array | None) -> Misprin
         return None
     found = [_element(broken, motions)]
     if forces is not None:
-        found += [_position(broken, hessian, radius), _force(broken, radius)]
+        found += [_position(broken[:, 3:], hessian, radius), _force(broken[:, 3:], radius)]
     what, place, error, gained = max(found, key=lambda one: one[3])
     mean = float(np.sqrt(total / broken.size))
     share = min(gained / total, 1.0)
@@ -189,14 +192,34 @@ _AXES: Final = np.stack([np.cross(np.eye(3), axis) for axis in np.eye(3)])
 """(3, 3, 3): rotation generator e, component of the result, for a unit vector along each axis (first index)."""
 
 
-def _position(broken: Float64, hessian: Array, radius: float) -> _Candidate:
-    """A position that is off by d adds H (e x d) to the violation of the rotation about each axis e."""
+def likeliest_position(hessian: Array, positions: Array) -> Misprint | None:
+    """Return the change of one position that explains most of what no forces can explain, see `implied_forces`."""
+    centred = positions - positions.mean(axis=0)
+    radius = float(np.sqrt(np.mean(np.sum(centred**2, axis=1)))) or 1.0
+    broken = _even((np.asarray(hessian) @ rotate_vectors(centred) / radius)[:, :, None])[:, :, 0]
+    total = float(np.sum(broken**2))
+    if total == 0.0:
+        return None
+    what, place, error, gained = _position(broken, hessian, radius, even=True)
+    mean, share = float(np.sqrt(total / broken.size)), min(gained / total, 1.0)
+    return Misprint(what, place, error, share, mean, mean * float(np.sqrt(1.0 - share)))
+
+
+def _even(turned: Float64) -> Float64:
+    """Symmetric part of the (component, axis) block of each atom, of (3N, 3, d): forces are in the other part."""
+    blocks = turned.reshape(-1, 3, 3, turned.shape[2])
+    return ((blocks + blocks.transpose(0, 2, 1, 3)) / 2).reshape(turned.shape)
+
+
+def _position(broken: Float64, hessian: Array, radius: float, *, even: bool = False) -> _Candidate:
+    """A position that is off by d adds H (e x d) to the violation of the rotation about each axis e, (3N, 3)."""
     best: _Candidate = ("position", (0,), (0.0,), 0.0)
     for atom in range(len(hessian) // 3):
         columns = np.asarray(hessian)[:, 3 * atom : 3 * atom + 3]
         # design[row, e, d]: change of the violation (row, rotation e) with component d of the position
         design = np.einsum("rk,dek->red", columns, _AXES) / radius
-        best = max(best, _fitted("position", atom, design.reshape(-1, 3), broken[:, 3:]), key=lambda one: one[3])
+        design = _even(design) if even else design
+        best = max(best, _fitted("position", atom, design.reshape(-1, 3), broken), key=lambda one: one[3])
     return best
 
 
@@ -205,7 +228,7 @@ def _force(broken: Float64, radius: float) -> _Candidate:
     best: _Candidate = ("force", (0,), (0.0,), 0.0)
     design = np.einsum("dek->ked", _AXES).reshape(-1, 3) / radius
     for atom in range(len(broken) // 3):
-        rows = broken[3 * atom : 3 * atom + 3, 3:]
+        rows = broken[3 * atom : 3 * atom + 3]
         best = max(best, _fitted("force", atom, design, rows), key=lambda one: one[3])
     return best
 

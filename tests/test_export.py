@@ -341,11 +341,19 @@ def test_selection(store):
         chosen(opened, ["other:train"])
 
 
+def test_folders_are_made(store, tmp_path, capsys):
+    for form, out in (("orca-hess", "new/deep/a.hess"), ("extxyz", "other/a.xyz"), ("xtb", "third/run")):
+        run(store, tmp_path, "--format", form, "--select", "0", out=out)
+        assert (tmp_path / out).exists()
+    (tmp_path / "file").write_text("mine")
+    run(store, tmp_path, "--format", "orca-hess", "--select", "0", status=1, out="file/below/a.hess")
+    assert "cannot be made" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_one_file_takes_one_geometry(store, tmp_path, capsys):
     run(store, tmp_path, "--format", "orca-hess", status=1, out="a.hess")
     assert "a file of one geometry, but 6 are chosen" in capsys.readouterr().err
-    run(store, tmp_path, "--format", "orca-hess", "--select", "0", status=1, out="no/such/a.hess")
-    assert "make it first" in capsys.readouterr().err
     with pytest.raises(FormatError, match="something already"):
         TARGETS["fchk"].writer()(store, HessianStore(store)[0])
     assert list(tmp_path.iterdir()) == []

@@ -62,6 +62,9 @@ def test_wrong_position_is_named_with_its_error(sound, atom):
     found = find_misprint(np.asarray(sound.hessian), positions, sound.forces)
     assert (found.what, found.place) == ("position", (atom,))
     assert np.allclose(found.error, [0, 0.02, 0], atol=2e-3)
+    without = find_misprint(np.asarray(sound.hessian), positions, None)
+    assert (without.what, without.place) == ("position", (atom,))
+    assert np.allclose(without.error, [0, 0.02, 0], atol=4e-3)
 
 
 def test_wrong_force_is_named_with_its_error(sound):

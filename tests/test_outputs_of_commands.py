@@ -48,6 +48,30 @@ def test_an_output_that_is_a_file_is_refused_before_the_calculation(verb, tmp_pa
     assert place.read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["--symmetry", "0"], ["--temperature", "-5"], ["--pressure", "nan"], ["--fwhm", "0"], ["--temperature", "warm"]],
+)
+def test_a_wrong_number_is_wrong_usage_before_the_calculation(options, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["vibrations", "no such model", "nowhere.xyz", *options])
+    assert caught.value.code == 2
+    assert "expected a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("h.txt", ".npy"), ("folder.npy", "found a folder"), ("file/h.npy", "nothing can be written")]
+)
+def test_a_file_for_the_hessian_is_tried_before_the_calculation(name, text, tmp_path, capsys, monkeypatch):
+    (tmp_path / "folder.npy").mkdir()
+    (tmp_path / "file").write_text("mine")
+    geometry = tmp_path / "water.xyz"
+    molecule("H2O").write(geometry)
+    monkeypatch.setattr("nequip_hessian.analysis.single.model_vibrations", None)  # would fail if it came so far
+    assert main(["vibrations", "tblite", str(geometry), "--hessian", str(tmp_path / name)]) == 1
+    assert text in capsys.readouterr().err
+
+
 def test_modes_of_another_molecule_do_not_stay_behind(tmp_path):
     for name, modes in (("HCN", 4), ("H2O", 3)):
         path = tmp_path / f"{name}.xyz"

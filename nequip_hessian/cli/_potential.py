@@ -47,10 +47,13 @@ def add_state_arguments(parser: Any) -> None:
 
 def add_thermochemistry_arguments(parser: Any) -> None:
     """Add temperature, pressure, symmetry number and the treatment of low modes."""
-    parser.add_argument("--temperature", type=float, default=298.15, help="K (default: 298.15)")
-    parser.add_argument("--pressure", type=float, default=1.01325, help="bar (default: 1.01325, 1 atm)")
+    parser.add_argument("--temperature", type=positive, default=298.15, help="K (default: 298.15)")
+    parser.add_argument("--pressure", type=positive, default=1.01325, help="bar (default: 1.01325, 1 atm)")
     parser.add_argument(
-        "--symmetry", type=int, metavar="N", help="rotational symmetry number (default: found from the geometry)"
+        "--symmetry",
+        type=_symmetry_number,
+        metavar="N",
+        help="rotational symmetry number (default: found from the geometry)",
     )
     parser.add_argument(
         "--low-modes",
@@ -58,6 +61,23 @@ def add_thermochemistry_arguments(parser: Any) -> None:
         default="grimme",
         help="entropy of low modes: harmonic, Grimme's quasi-RRHO, or raised to 100 cm⁻¹ (default: grimme)",
     )
+
+
+def positive(text: str) -> float:
+    """Read a number above zero from the command line, so that another one is told before the calculation."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return value
+
+
+def _symmetry_number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
+    return int(text)
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:

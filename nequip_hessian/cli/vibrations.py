@@ -26,6 +26,7 @@ def add_parser(subparsers: Any) -> None:
         add_potential_arguments,
         add_state_arguments,
         add_thermochemistry_arguments,
+        positive,
     )
 
     parser = subparsers.add_parser(
@@ -48,7 +49,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="infrared intensities; dipole derivatives from this output, or from the model where it has dipoles",
     )
-    parser.add_argument("--fwhm", type=float, default=15.0, help="width of the bands, cm⁻¹ (default: 15)")
+    parser.add_argument("--fwhm", type=positive, default=15.0, help="width of the bands, cm⁻¹ (default: 15)")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="write frequencies, modes and spectrum there")
     parser.add_argument("--hessian", metavar="FILE", help="write the Hessian: .npy for one geometry, .npz for several")
     add_thermochemistry_arguments(parser)
@@ -80,9 +81,11 @@ def _analyse(args: argparse.Namespace, calculator: Any) -> int:
     from nequip_hessian.analysis.optimisation import relax_all
     from nequip_hessian.analysis.single import model_vibrations
     from nequip_hessian.cli._potential import atom_list, geometries
-    from nequip_hessian.report.single import vibration_table, write_hessians
+    from nequip_hessian.report.single import check_hessian_file, vibration_table, write_hessians
 
     frames = geometries(args, args.geometry)
+    if args.hessian:
+        check_hessian_file(args.hessian, len(frames))
     for atoms in frames:
         if args.freeze:
             atoms.set_constraint(FixAtoms(atom_list(args.freeze, len(atoms))))

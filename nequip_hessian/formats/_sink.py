@@ -18,10 +18,12 @@ from nequip_hessian.units import HARTREE_PER_BOHR2
 
 
 def _begin(path: Path, overwrite: bool) -> Path:
-    if not path.absolute().parent.is_dir():
-        raise FormatError(f"{path}: the folder {path.parent} does not exist; make it first")
     if os.path.lexists(path) and not overwrite:
         raise FormatError(f"{path}: there is something already; choose another name or allow overwriting")
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise FormatError(f"{path}: the folder {path.parent} cannot be made: {exc.strerror or exc}") from exc
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 

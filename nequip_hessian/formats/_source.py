@@ -8,7 +8,7 @@ import gzip
 import hashlib
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -149,6 +149,7 @@ def provenance(
     *,
     hessian: FloatArray | None = None,
     line: int | None = None,
+    warnings: Sequence[str] = (),
     **more: Any,
 ) -> dict[str, Any]:
     """Describe where a record came from; every conversion is invertible (value = factor * source value).
@@ -159,6 +160,7 @@ def provenance(
         fields: field -> (unit in the source, factor to the unit of the package)
         hessian: (n, n) as printed, both triangles, eV/angstrom^2: two elements that should be one are a warning
         line: 1-based line of the Hessian; behind it the end mark of the program is looked for
+        warnings: what else `checks.check` shall warn of
         more: further JSON-able facts; those that are None are left out
 
     Returns:
@@ -168,7 +170,7 @@ def provenance(
         name: {"from": unit, "factor": factor, "codata": CODATA_YEAR} for name, (unit, factor) in fields.items()
     }
     facts = {**source.facts(), "format": format_name, "conversions": conversions}
-    warnings = []
+    warnings = list(warnings)
     if format_name in ENDINGS and not ended(format_name, "\n".join(source.lines[(line or 1) - 1 :])):
         warnings.append(missing_end(format_name))
     lone = None if hessian is None else lone_asymmetry(hessian)

@@ -158,9 +158,9 @@ def _record(
         "title": source.lines[0].strip() or None,
         "masses_from": "file" if masses is not None else "convention: most abundant isotopes",
     }
-    cut = sections.cut()
+    cut, warnings = sections.cut(), []
     if cut is not None:
-        facts["warnings"] = [f"the file is cut in the section {cut!r}, behind the Hessian: fetch the whole file"]
+        warnings = [f"the file is cut in the section {cut!r}, behind the Hessian: fetch the whole file"]
     return LabelledGeometry(
         numbers=atoms.astype(np.uint8),
         positions=np.asarray(positions).reshape(n, 3) * ATOMIC_UNITS["positions"][1],
@@ -175,7 +175,7 @@ def _record(
         frequencies_projected=True if "Vib-E2" in sections.found else None,
         label=stem(source.path),
         level=level_of_theory(second[10:40].strip(), second[40:].strip(), _route(source, sections), program, version),
-        provenance=provenance(source, NAME, conversions, **facts),
+        provenance=provenance(source, NAME, conversions, warnings=warnings, **facts),
     )
 
 

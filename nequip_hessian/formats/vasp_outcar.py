@@ -31,6 +31,10 @@ UNITS: Final = {"positions": ("angstrom", 1.0), "energy": ("eV", 1.0), "forces":
                 "hessian": ("-eV/angstrom^2", -1.0)}  # fmt: skip
 _TITLE: Final = re.compile(r"^ *SECOND DERIVATIVES \(NOT SYMMETRIZED\) *\n *-+ *\n", re.M)
 _SAME: Final = 2e-5  # angstrom; the table of forces prints five decimals
+OTHER_FIRST_STEP: Final = (
+    "energy and forces were left out: the first step of the job is not at the positions that stand before it; was the "
+    "job continued, or is one of the positions wrong in the file?"
+)
 
 
 def sniff(text: str) -> bool:
@@ -59,7 +63,7 @@ def read_vasp_outcar(path: str | Path) -> Iterator[LabelledGeometry]:
     atoms, masses = _ions(source)
     cell, positions = _geometry(source, len(atoms))
     free, matrix = _derivatives(source, titles[-1], len(atoms))
-    energy, forces = _first_step(source, positions)
+    energy, forces = _first_step(source, positions, cell)
     frequencies = _frequencies(source.text[titles[-1].end() :], 3 * len(free))
     missing = {name for name, value in (("energy", energy), ("forces", forces)) if value is None}
     yield LabelledGeometry(
@@ -82,6 +86,7 @@ def read_vasp_outcar(path: str | Path) -> Iterator[LabelledGeometry]:
             {name: pair for name, pair in UNITS.items() if name not in missing},
             hessian=-matrix,
             line=source.line_of(titles[-1].start()),
+            warnings=[] if forces is not None else [OTHER_FIRST_STEP],
             masses_from="file",
         ),
     )
@@ -119,12 +124,30 @@ def _geometry(source: Source, n: int) -> tuple[FloatArray, FloatArray]:
     if lattice is None or table is None:
         raise source.error("expected lattice vectors and positions of the ions; the file is cut or damaged")
     first = source.line_of(lattice.end())
-    rows = [numbers(source.lines[first - 1 + i], source, first + i, 6, "direct lattice vectors")[:3] for i in range(3)]
+    both = np.array(
+        [numbers(source.lines[first - 1 + i], source, first + i, 6, "direct lattice vectors") for i in range(3)]
+    )
+    require_reciprocal(source, both[:, :3], both[:, 3:], first)
     start = source.line_of(table.end())
     if start - 1 + n > len(source.lines):
         raise source.error(f"position of ions: expected {n} lines; the file is cut", start)
     positions = [numbers(source.lines[start - 1 + i], source, start + i, 3, "position of ions") for i in range(n)]
-    return np.array(rows), np.array(positions)
+    return both[:, :3], np.array(positions)
+
+
+def require_reciprocal(source: Source, cell: FloatArray, reciprocal: FloatArray, line: int | None = None) -> None:
+    """Refuse lattice vectors (3, 3), angstrom, that contradict the reciprocal ones (3, 3), 1/angstrom, beside them."""
+    if np.max(np.abs(cell @ reciprocal.T - np.eye(3))) > 1e-5 * max(1.0, float(np.max(np.abs(cell)))):
+        raise source.error(
+            "the lattice vectors and the reciprocal ones do not fit together: a number is wrong, the file is damaged",
+            line,
+        )
+
+
+def same_place(first: FloatArray, second: FloatArray, cell: FloatArray, tolerance: float) -> bool:
+    """Say whether two (N, 3) geometries, angstrom, are the same but for lattice vectors."""
+    shift = (first - second) @ np.linalg.inv(cell)
+    return bool(np.max(np.abs((shift - np.round(shift)) @ cell)) < tolerance)
 
 
 def _derivatives(source: Source, title: re.Match[str], n: int) -> tuple[npt.NDArray[np.int_], FloatArray]:
@@ -151,7 +174,7 @@ def _derivatives(source: Source, title: re.Match[str], n: int) -> tuple[npt.NDAr
     return free, matrix
 
 
-def _first_step(source: Source, positions: FloatArray) -> tuple[float | None, FloatArray | None]:
+def _first_step(source: Source, positions: FloatArray, cell: FloatArray) -> tuple[float | None, FloatArray | None]:
     table = re.search(r"^ *POSITION +TOTAL-FORCE \(eV/Angst\) *\n *-+ *\n", source.text, re.M)
     energy = re.search(r"^ *free  energy   TOTEN += +(-?\d+\.\d+) eV", source.text, re.M)
     forces = None
@@ -160,7 +183,7 @@ def _first_step(source: Source, positions: FloatArray) -> tuple[float | None, Fl
         rows = [line.split() for line in source.lines[start - 1 : start - 1 + len(positions)]]
         if len(rows) == len(positions) and all(len(row) == 6 for row in rows):
             values = np.array([numbers(" ".join(row), source, start, 6, "TOTAL-FORCE") for row in rows])
-            forces = values[:, 3:] if np.max(np.abs(values[:, :3] - positions)) < _SAME else None
+            forces = values[:, 3:] if same_place(values[:, :3], positions, cell, _SAME) else None
     if forces is None:  # the first step is of another geometry: a continued or unusual job
         return None, None
     return (float(energy.group(1)) if energy else None), forces

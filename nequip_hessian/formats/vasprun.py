@@ -19,7 +19,7 @@ import numpy.typing as npt
 from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._source import Source, guarded, numbers, provenance, read_source
-from nequip_hessian.formats.vasp_outcar import UNITS
+from nequip_hessian.formats.vasp_outcar import OTHER_FIRST_STEP, UNITS, require_reciprocal, same_place
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.units import WAVENUMBER
 
@@ -88,7 +88,14 @@ def read_vasprun(path: str | Path) -> Iterator[LabelledGeometry]:
         frequencies_projected=None if eigenvalues is None else False,
         label=source.path.resolve().parent.name or None,
         level=_level(root),
-        provenance=provenance(source, NAME, conversions, hessian=hessian, masses_from="file"),
+        provenance=provenance(
+            source,
+            NAME,
+            conversions,
+            hessian=hessian,
+            warnings=[] if forces is not None else [OTHER_FIRST_STEP],
+            masses_from="file",
+        ),
     )
 
 
@@ -124,6 +131,9 @@ def _geometry(source: Source, root: ElementTree.Element, n: int) -> tuple[FloatA
     if structure is None:
         raise source.error("expected the structure 'initialpos', found none; the file is damaged")
     cell = _rows(source, structure.find("crystal/varray[@name='basis']"), (3, 3), "basis")
+    reciprocal = structure.find("crystal/varray[@name='rec_basis']")
+    if reciprocal is not None:
+        require_reciprocal(source, cell, _rows(source, reciprocal, (3, 3), "rec_basis"))
     fractions = _rows(source, structure.find("varray[@name='positions']"), (n, 3), "positions")
     flags = [(v.text or "").split() for v in structure.findall("varray[@name='selective']/v")]
     if flags and (len(flags) != n or any(row not in (["T"] * 3, ["F"] * 3) for row in flags)):
@@ -143,8 +153,7 @@ def _first_step(
     table = None if step is None else step.find("varray[@name='forces']")
     if step is None or there is None or table is None:
         return None, None
-    same = _rows(source, there, positions.shape, "positions") @ cell
-    if np.max(np.abs(same - positions)) > 1e-6:
+    if not same_place(_rows(source, there, positions.shape, "positions") @ cell, positions, cell, 1e-6):
         return None, None
     energy = step.findtext("energy/i[@name='e_fr_energy']")
     return (None if energy is None else float(energy)), _rows(source, table, positions.shape, "forces")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -135,6 +136,29 @@ def write_frames(path: str | Path, frames: Sequence[Atoms], answers: Sequence[tu
     write(_parent(path), labelled, format="extxyz")
 
 
+def check_hessian_file(path: str | Path, count: int) -> None:
+    """Refuse, before a calculation, what `write_hessians` could not write after it.
+
+    Args:
+        path: the file
+        count: number of Hessians
+
+    Raises:
+        ConfigError: another ending, several Hessians for a .npy, a folder of that name, or a folder that cannot be
+            written to.
+    """
+    place = Path(path)
+    if place.suffix not in (".npy", ".npz"):
+        raise ConfigError(f"{path}: expected a name ending in .npy (one Hessian) or .npz (several)")
+    if place.suffix == ".npy" and count != 1:
+        raise ConfigError(f"{path}: {count} Hessians do not fit in a .npy file; take .npz")
+    if place.is_dir():
+        raise ConfigError(f"{path}: expected a file to write, found a folder; name another place with --hessian")
+    nearest = next(folder for folder in place.absolute().parents if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path}: nothing can be written in {nearest}; name another place with --hessian")
+
+
 def write_hessians(path: str | Path, hessians: Sequence[Float]) -> None:
     """Write one Hessian (3N, 3N), eV/angstrom^2, as .npy, or several as .npz (`hessian_0`, ...).
 
@@ -142,10 +166,7 @@ def write_hessians(path: str | Path, hessians: Sequence[Float]) -> None:
         ConfigError: another ending, or several Hessians for a .npy.
     """
     place = Path(path)
-    if place.suffix not in (".npy", ".npz"):
-        raise ConfigError(f"{path}: expected a name ending in .npy (one Hessian) or .npz (several)")
-    if place.suffix == ".npy" and len(hessians) != 1:
-        raise ConfigError(f"{path}: {len(hessians)} Hessians do not fit in a .npy file; take .npz")
+    check_hessian_file(path, len(hessians))
     _parent(path)
     if place.suffix == ".npy":
         np.save(place, hessians[0])

@@ -105,8 +105,10 @@ def read_card(path: str | Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         card = jsonable(found, f"{path}")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise StoreError(f"{path}: cannot be read: {exc}") from exc
+    except UnicodeDecodeError:
+        raise StoreError(f"{path}: expected a card, YAML in UTF-8, found another file or encoding") from None
+    except OSError as exc:
+        raise StoreError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
     except (yaml.YAMLError, RecursionError) as exc:
         raise StoreError(f"{path}: is no YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(card, dict):

@@ -47,7 +47,7 @@ class Target:
         if not os.path.lexists(self.path):
             return
         if not self.overwrite:
-            raise StoreError(f"{self.path}: exists already; name another path or say overwrite")
+            raise StoreError(f"{self.path}: exists already; name another path or say --overwrite")
         try:
             attributes = (read_metadata(open_files(self.path)) or {}).get("attributes")
         except StoreError:
@@ -85,7 +85,7 @@ class Target:
             return
         if (self.folder / JOURNAL).exists() and not self.overwrite:
             raise StoreError(
-                f"{self.folder}: an unfinished store is there; finish it first, or start again with overwrite"
+                f"{self.folder}: an unfinished store is there; finish it first, or start again with --overwrite"
             )
         discard(self.folder)
 

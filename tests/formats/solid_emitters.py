@@ -126,7 +126,9 @@ def vasprun(record: LabelledGeometry, *, thz: bool = True, dynmat: bool = True) 
             f"    <rc><c>   1</c><c>{chemical_symbols[z]}</c><c>{mass:17.8f}</c><c>1.0</c><c>  PAW_PBE Cu </c></rc>\n"
         )
     text += '   </set>\n  </array>\n </atominfo>\n <structure name="initialpos" >\n  <crystal>\n'
-    text += f'   <varray name="basis" >\n{rows(record.cell)}   </varray>\n  </crystal>\n'
+    text += f'   <varray name="basis" >\n{rows(record.cell)}   </varray>\n'
+    back = np.linalg.inv(record.cell).T
+    text += f'   <varray name="rec_basis" >\n{rows(back)}   </varray>\n  </crystal>\n'
     positions = f'  <varray name="positions" >\n{rows(fractions, "{:20.14f}")}  </varray>\n'
     text += positions
     if record.active is not None:

@@ -27,7 +27,6 @@ import numpy as np
 
 from nequip_hessian.curvature import pack
 from nequip_hessian.errors import HessianDataError
-from nequip_hessian.formats import read
 from nequip_hessian.formats.extxyz import write_extxyz
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import HessianStore, StoreWriter, differences, validate
@@ -269,38 +268,6 @@ def _same(one: Path, other: Path) -> bool:
     except (HessianDataError, ValueError, KeyError):
         return False
     return roots[0] == roots[1]
-
-
-def damaged_inputs(fixtures: Iterable[Path], each: int, folder: Path, seed: int = 0) -> Result:
-    """Each fixture cut at random lengths and with random bytes changed: an error of ours, or a record."""
-    rng = random.Random(seed)
-    failed = tried = refused = 0
-    for path in fixtures:
-        raw = path.read_bytes()
-        place = folder / path.parent.name
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(path.parent, place)
-        for number in range(2 * each):
-            damaged = bytearray(raw[: rng.randrange(len(raw))]) if number < each else bytearray(raw)
-            for _ in range(rng.randrange(1, 6) if number >= each else 0):
-                damaged[rng.randrange(len(damaged))] = rng.randrange(256)
-            (place / path.name).write_bytes(bytes(damaged))
-            tried += 1
-            outcome = _outcome(place / path.name)
-            refused += outcome == "refused"
-            failed += outcome == "traceback"
-    return {"inputs": tried, "refused": refused, "failed": failed}
-
-
-def _outcome(path: Path) -> str:
-    try:
-        for _ in read(path):
-            pass
-    except HessianDataError:
-        return "refused"
-    except Exception:  # what must not happen
-        return "traceback"
-    return "read"
 
 
 def hostile_zips(folder: Path) -> Result:

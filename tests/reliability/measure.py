@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import faults
+import mutations
 from faults import ROOT, Result
 
-FIXTURES = ROOT / "tests" / "formats" / "data"
+CASES = ROOT.parent / "shared" / "cases"
 Step = tuple[str, str, Callable[[Path], Result]]
 
 
@@ -34,8 +35,8 @@ def steps(quick: bool) -> list[Step]:
          lambda folder: faults.two_writers(folder, 1 if quick else 20)),
         ("One byte changed in values or metadata of a store", "`validate --level 3` finds it",
          lambda folder: faults.flipped_bytes(folder, 100 if quick else 1000)),
-        ("Inputs of each format cut short and with bytes changed", "an error of one line, or a record",
-         lambda folder: faults.damaged_inputs(inputs(), 3 if quick else 50, folder)),
+        *_changed_inputs("One input of each format", 3 if quick else 50, made),
+        *_changed_inputs("Public outputs, where they are", 1 if quick else 20, public),
         ("Zip files with keys that lead out of the store", "rule HZ-2.11, nothing written outside",
          faults.hostile_zips),
         ("One large geometry written, validated and read", "the same numbers",
@@ -45,12 +46,29 @@ def steps(quick: bool) -> list[Step]:
     ]  # fmt: skip
 
 
-def inputs() -> list[Path]:
-    """The inputs that ship with the tests, small enough to be damaged many times."""
-    from nequip_hessian.formats import matches_any
+def _changed_inputs(title: str, each: int, inputs: Callable[[Path], list[Path]]) -> list[Step]:
+    wanted = "an error or a warning of one line, or the same record; what is silent is counted"
+    changes = (
+        ("cut at random lengths", mutations.cut),
+        ("one to five random bytes changed", mutations.mutate),
+        ("one digit of a number changed to another digit", mutations.exchange_digit),
+    )
+    return [
+        (f"{title}, {text}", wanted, lambda folder, one=one: mutations.measured(inputs(folder), one, each, folder))
+        for text, one in changes
+    ]
 
-    found = sorted(path for path in FIXTURES.rglob("*") if path.is_file() and matches_any(path))
-    return [path for path in found if path.stat().st_size < 300_000]
+
+def made(folder: Path) -> list[Path]:
+    """One sound input of each format, from what ships with the tests."""
+    return mutations.sound(folder / "sound")
+
+
+def public(folder: Path) -> list[Path]:
+    """Outputs that this project did not write, up to 200 kB; none where their folder is not there."""
+    listed = CASES / "expected.json"
+    cases = json.loads(listed.read_text()).values() if listed.is_file() else []
+    return mutations.convertible([CASES / case["file"] for case in cases if case["expect"] == "convert"], 200_000)
 
 
 def page(rows: list[tuple[Step, Result, float]], quick: bool) -> str:
@@ -81,6 +99,15 @@ NOTES = [
     "Kills: a conversion writes beside its target, in `TARGET.unfinished`, in batches that are on disk before the",
     "journal says so; the target appears by one rename, after every file and folder has been flushed to disk. Killed",
     "in the one moment between the store and its report, the store is whole and the report missing.",
+    "",
+    "Changed inputs are read and checked as `convert` does. *Unchanged*: the same atoms, positions and Hessian, to",
+    "1e-4 of its largest element. *Warned*: another Hessian or geometry, with a warning that the sound input does",
+    "not have, most often that one number contradicts all others by the identities of translation and rotation: it",
+    "is named, with its error. *Silent*: another Hessian or geometry, and nothing said. Silent are digits below the",
+    "noise of the source (grids, differences of gradients, few decimals), and numbers that stand in the file once",
+    "and take part in no identity: of partial Hessians (only their symmetry is known, and frequencies where they",
+    "are printed), positions in periodic cells (no rotation), elements and positions of molecules of three atoms or",
+    "fewer. Energies and charges are not counted.",
     "",
     "Changed bytes: every array has a SHA-256 of its values, and the metadata have one of all that means something.",
     "What changes nothing is counted apart: the padding behind the last row of a chunk, a blank for another blank, a",

@@ -125,55 +125,58 @@ def measured(inputs: Iterable[Path], change: Change, each: int, folder: Path, se
     """Change each input `each` times and count what comes of it.
 
     Returns:
-        `tried`; `refused`; `warned`: another record, with a warning that the sound one does not have; `unchanged`:
-        the same Hessian, atoms and positions (to ROUNDING); `silent`: another one and nothing said, of which
-        `largest silent, % of the Hessian`; `failed`: anything but a record or an error of ours.
+        `tried`; `unchanged`: the same atoms, positions (1e-4 angstrom) and Hessian (ROUNDING); `refused`; `warned`:
+        another record, with a warning that the sound one does not have; `silent`: another one and nothing said;
+        the largest silent change of a Hessian and of a position; `failed`: anything but a record or an error of ours.
     """
     found: Counter[str] = Counter()
-    largest, rng = 0.0, random.Random(seed)
+    largest, rng = np.zeros(3), random.Random(seed)
     for path in inputs:
         place = folder / "copy"
         shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(path.parent, place)
+        place.mkdir()
+        for beside in path.parent.iterdir():
+            if beside.is_file():
+                shutil.copy(beside, place)
         raw, target = path.read_bytes(), place / path.name
         target.chmod(0o644)
-        name, (original, clean) = _format(path), _checked(path, None)[0]
+        (original, clean), *_ = _checked(path, None)
+        name = str(original.provenance["format"])
         for _ in range(each):
             target.write_bytes(change(raw, rng))
             what, size = outcome(target, name, original, clean)
             found[what] += 1
             found["tried"] += 1
-            largest = max(largest, size)
-    return {
-        **{key: found[key] for key in ("tried", "unchanged", "refused", "warned", "silent")},
-        "largest silent, % of the Hessian": round(100 * largest, 2),
-        "failed": found["traceback"],
-    }
-
-
-def _format(path: Path) -> str:
-    return next(read(path)).provenance["format"]
+            found["other atoms"] += int(size[2])
+            largest = np.maximum(largest, size)
+    counts = {key: found[key] for key in ("tried", "unchanged", "refused", "warned", "silent")}
+    return {**counts, "of these with other atoms": found["other atoms"],
+            "largest silent change of a Hessian in %": round(100 * float(largest[0]), 2),
+            "of a position in angstrom": round(float(largest[1]), 3), "failed": found["traceback"]}  # fmt: skip
 
 
 def _checked(path: Path, name: str | None) -> list[tuple[LabelledGeometry, Checks]]:
     return [check(record) for record in read(path, name)]
 
 
-def outcome(path: Path, name: str, original: LabelledGeometry, clean: Checks) -> tuple[str, float]:
-    """Say what comes of a changed input, and how large a silent change of the Hessian is, relative to its largest."""
+NOTHING = np.zeros(3)
+
+
+def outcome(path: Path, name: str, original: LabelledGeometry, clean: Checks) -> tuple[str, np.ndarray]:
+    """Say what comes of a changed input, and the size of a silent change as of `difference`."""
     try:
         records = _checked(path, name if name in formats() else None)
     except HessianDataError:
-        return "refused", 0.0
+        return "refused", NOTHING
     except Exception:  # what must not happen
-        return "traceback", 0.0
+        return "traceback", NOTHING
     if not records:
-        return "refused", 0.0
-    size = max(difference(record, original) for record, _ in records)
-    if size <= ROUNDING:
-        return "unchanged", 0.0
+        return "refused", NOTHING
+    size = np.max([difference(record, original) for record, _ in records], axis=0)
+    if np.all(size <= ROUNDING):
+        return "unchanged", NOTHING
     if all(_kinds(found) - _kinds(clean) for _, found in records):
-        return "warned", 0.0
+        return "warned", NOTHING
     return "silent", size
 
 
@@ -181,11 +184,16 @@ def _kinds(found: Checks) -> set[str]:
     return {re.sub(r"[\d.]+(?:e[-+]?\d+)?", "#", text) for text in found.warnings}
 
 
-def difference(record: LabelledGeometry, original: LabelledGeometry) -> float:
-    """Largest change of the Hessian over its largest element, or of a position, angstrom; 1 for other atoms."""
-    if record.numbers.tolist() != original.numbers.tolist() or record.hessian is None or original.hessian is None:
-        return 1.0
+def difference(record: LabelledGeometry, original: LabelledGeometry) -> np.ndarray:
+    """Largest change of the Hessian over its largest element, of a position (angstrom), and 1 for other atoms."""
+    same = record.numbers.tolist() == original.numbers.tolist()
+    if len(record) != len(original) or record.hessian is None or original.hessian is None:
+        return np.ones(3)
     if record.hessian.shape != original.hessian.shape:
-        return 1.0
+        return np.ones(3)
     hessian = np.max(np.abs(record.hessian - original.hessian)) / (np.max(np.abs(original.hessian)) or 1.0)
-    return float(max(hessian, np.max(np.abs(record.positions - original.positions))))
+    moved = record.positions - original.positions
+    if np.any(original.pbc):  # by a lattice vector is not at all
+        fractions = moved @ np.linalg.inv(original.cell)
+        moved = (fractions - np.round(fractions)) @ original.cell
+    return np.array([float(hessian), float(np.max(np.abs(moved))), 0.0 if same else 1.0])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import faults
 import measure
+import mutations
 import numpy as np
 import pytest
 
@@ -48,10 +49,19 @@ def test_flips_are_found_not_just_survived(tmp_path):
     assert result["found"] >= 30
 
 
-def test_damaged_inputs(tmp_path):
-    result = faults.damaged_inputs(measure.inputs()[:6], 4, tmp_path)
-    assert result["failed"] == 0, result
-    assert result["refused"] > 0
+def test_changed_inputs(tmp_path):
+    """Nothing that is cut comes out as another Hessian; of changed digits only small ones do."""
+    inputs = [path for path in measure.made(tmp_path) if path.parent.name in ("fchk", "gaussian", "orca", "dalton")]
+    assert len(inputs) == 4
+    cut = mutations.measured(inputs, mutations.cut, 8, tmp_path)
+    assert cut["failed"] == cut["silent"] == 0, cut
+    assert cut["refused"] > 20
+    bytes_ = mutations.measured(inputs, mutations.mutate, 8, tmp_path)
+    assert bytes_["failed"] == 0, bytes_
+    digits = mutations.measured(inputs, mutations.exchange_digit, 20, tmp_path)
+    assert digits["failed"] == 0, digits
+    assert digits["largest silent change of a Hessian in %"] < 0.2
+    assert digits["warned"] + digits["refused"] > 4 * digits["silent"]
 
 
 def test_every_file_and_folder_is_on_disk_before_the_rename(tmp_path, monkeypatch):
