@@ -26,8 +26,8 @@ from nequip_hessian.label.run import label, label_share
 from nequip_hessian.record import FIELD_NAMES, LabelledGeometry
 from nequip_hessian.store import HessianStore, differences
 
-for folder in ("formats", "label"):
-    sys.path.insert(0, str(Path(__file__).parent / folder))
+sys.path.insert(0, str(Path(__file__).parent / "formats"))
+sys.path.insert(0, str(Path(__file__).parent / "label"))
 import emitters
 from engines import Counting
 
@@ -82,7 +82,7 @@ def test_answers_of_a_pool_and_a_task_that_kills_its_process():
 
 def test_shares_are_all_there_once():
     keys = [str(n) for n in range(11)]
-    assert sorted(sum((share_of(keys, rank, 4) for rank in range(4)), [])) == sorted(keys)
+    assert sorted(key for rank in range(4) for key in share_of(keys, rank, 4)) == sorted(keys)
     for rank, world in ((4, 4), (-1, 4)):
         with pytest.raises(ConfigError, match="--rank 0 to 3"):
             share_of(keys, rank, world)

@@ -15,23 +15,17 @@ def add_executor_options(parser: argparse.ArgumentParser, workers: str) -> None:
         workers: what `--workers` is without being said, for its help
     """
     group = parser.add_argument_group("where the work is done (the store is the same)")
-    group.add_argument("--workers", type=_positive, metavar="N", help=f"processes on this machine ({workers})")
+    group.add_argument("--workers", type=int, metavar="N", help=f"processes on this machine ({workers})")
     group.add_argument(
         "--dask", metavar="SCHEDULER", help="workers of a Dask cluster: address (tcp://host:8786) or scheduler file"
     )
     group.add_argument(
         "--rank", type=int, metavar="I", help="do share I (from 0) of --world only, e.g. in a job array; no store yet"
     )
-    group.add_argument("--world", type=_positive, metavar="N", help="number of shares")
+    group.add_argument("--world", type=int, metavar="N", help="number of shares")
     group.add_argument(
         "--finalize", action="store_true", help="write the store from what all shares have done; do nothing anew"
     )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of 1 or more, found {text!r}")
-    return int(text)
 
 
 def check_share(args: argparse.Namespace) -> None:

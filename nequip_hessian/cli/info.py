@@ -12,6 +12,7 @@ from nequip_hessian.errors import ConfigError
 
 EXAMPLES = """examples:
   nequip-hessian info store.zarr             sizes, elements, labels, reactions, splits, histograms
+  nequip-hessian info s3://bucket/store.zarr over a network (extra s3)
   nequip-hessian info store.zarr.zip --json  the same facts as one JSON object
   nequip-hessian info store.zarr --html store.html    one page with plots, nothing from the network"""
 
@@ -29,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("path", help="store directory or zip file")
+    parser.add_argument("path", help="store directory, zip file or address")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--html", metavar="FILE", help="write one self-contained page with plots, too")
     parser.add_argument("--overwrite", action="store_true", help="replace an HTML file that is there")
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 def _lines(facts: dict[str, Any]) -> list[str]:
     counts = facts["counts"]
     lines = [
-        f"{facts['path']}: hessian_zarr {facts['version']}, {_size(facts['bytes'])}",
+        f"{facts['path']}: hessian_zarr {facts['version']}{_size(facts['bytes'])}",
         *(f"{key:<18} {facts[key]}" for key in ("title", "license") if facts[key]),
         f"{'geometries':<18} {counts['geometries']} ({facts['periodic']} periodic), {counts['atoms']} atoms",
         f"{'hessians':<18} {counts['hessians']}, {facts['hessian_dtype']}, {counts['hessian_elements']} elements",
@@ -77,13 +78,15 @@ def _pairs(found: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in found.items()) or "none"
 
 
-def _size(count: int) -> str:
+def _size(count: int | None) -> str:
+    if count is None:  # behind a network
+        return ""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
-            return f"{size:.4g} {unit}"
+            return f", {size:.4g} {unit}"
         size /= 1000
-    return f"{size:.4g} TB"
+    return f", {size:.4g} TB"
 
 
 def _level(level: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("path", nargs="+", help="store directory or zip file (two with --same)")
+    parser.add_argument("path", nargs="+", help="store directory, zip file or address (two with --same)")
     parser.add_argument("--level", type=int, choices=(1, 2, 3, 4), default=4, help="highest level (default: 4)")
     parser.add_argument("--same", action="store_true", help="compare two stores instead")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

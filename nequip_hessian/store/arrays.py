@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store.files import DirectoryFiles, Files, ZipFiles, read_metadata
+from nequip_hessian.store.remote import RemoteFiles, reason_of
 
 AnyArray = npt.NDArray[Any]
+CACHED_BYTES = 256 * 2**20  # of one array behind a network
 MAX_MAPS = 16384  # open maps of one array; the system allows 65530 a process
 
 
@@ -143,23 +145,28 @@ class ZarrRows:
 
         self._where = f"{files.path}: {path}"
         try:
-            array = zarr.open_array(files.zarr_store(), path=path, mode="r")
+            array = zarr.open_array(files.zarr_store(), path=path, mode="r", zarr_format=3)
         except Exception as exc:  # zarr and its codecs raise whatever they like
             raise StoreError(f"{self._where}: zarr cannot open the array: {exc}") from exc
         self._array, self._files, self._path = array, files, path
+        self._checked = isinstance(files, RemoteFiles)  # which raises where a chunk is not there
         self._there: set[int] = set()
         self.shape = tuple(int(size) for size in array.shape)
         self.dtype = np.dtype(array.dtype).newbyteorder("<")
+        self.block = int((array.shards or array.chunks)[0])
+        """Rows that lie in one file."""
 
     def rows(self, start: int, stop: int) -> AnyArray:
         """Return rows start to stop - 1 as a read-only copy."""
         if stop <= start:
             return np.empty((0, *self.shape[1:]), dtype=self.dtype)
-        self._check_chunks(start, stop)
+        if not self._checked:
+            self._check_chunks(start, stop)
         try:
             value = np.asarray(self._array[start:stop])
         except Exception as exc:  # zarr and its codecs raise whatever they like
-            raise StoreError(f"{self._where}: rows {start} to {stop - 1} cannot be read: {exc}") from exc
+            reason = reason_of(exc) if self._checked and not isinstance(exc, StoreError) else exc
+            raise StoreError(f"{self._where}: rows {start} to {stop - 1} cannot be read: {reason}") from exc
         return _frozen(np.ascontiguousarray(value, dtype=self.dtype))
 
     def _check_chunks(self, start: int, stop: int) -> None:
@@ -174,6 +181,45 @@ class ZarrRows:
                 if not self._files.has(key):
                     raise _absent(self._files, key)
             self._there.add(first)
+
+
+class CachedRows:
+    """Rows of an array behind a network: whole blocks (chunks or shards), the latest of them kept.
+
+    A block is fetched where the array is small, most of the block is asked for, or the block is asked for a
+    second time running; else only the rows.
+    """
+
+    def __init__(self, rows: ZarrRows) -> None:
+        self._rows, self.shape, self.dtype = rows, rows.shape, rows.dtype
+        self._block = rows.block
+        self._row_bytes = max(1, self.dtype.itemsize * math.prod(self.shape[1:]))
+        self._small = self.shape[0] * self._row_bytes <= CACHED_BYTES
+        self._most = max(1, CACHED_BYTES // (self._block * self._row_bytes))
+        self._blocks: dict[int, AnyArray] = {}
+        self._latest = -1
+
+    def rows(self, start: int, stop: int) -> AnyArray:
+        """Return rows start to stop - 1, read-only."""
+        if stop <= start:
+            return self._rows.rows(start, stop)
+        first, last = start // self._block, (stop - 1) // self._block
+        wide = 4 * (stop - start) >= self._block * (last - first + 1)
+        again, self._latest = self._latest == first, last
+        if not (self._small or wide or again or all(k in self._blocks for k in range(first, last + 1))):
+            return self._rows.rows(start, stop)
+        parts = []
+        for k in range(first, last + 1):
+            begin = k * self._block
+            parts.append(self._get(k)[max(start - begin, 0) : stop - begin])
+        return parts[0] if len(parts) == 1 else _frozen(np.concatenate(parts))
+
+    def _get(self, k: int) -> AnyArray:
+        if k not in self._blocks:
+            if len(self._blocks) >= self._most:
+                self._blocks.pop(next(iter(self._blocks)))
+            self._blocks[k] = self._rows.rows(k * self._block, min((k + 1) * self._block, self.shape[0]))
+        return self._blocks[k]
 
 
 def open_rows(files: Files, path: str, *, mapped: bool = True) -> RowReader | None:
@@ -203,7 +249,7 @@ def open_rows(files: Files, path: str, *, mapped: bool = True) -> RowReader | No
             return MappedRows(files, path, metadata)
         except (TypeError, KeyError, ValueError) as exc:
             raise StoreError(f"{files.path}: {path}: damaged array metadata: {exc}") from exc
-    return ZarrRows(files, path)
+    return CachedRows(ZarrRows(files, path)) if isinstance(files, RemoteFiles) else ZarrRows(files, path)
 
 
 def read_all(rows: RowReader) -> AnyArray:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.errors import StoreError
-from nequip_hessian.store.arrays import RowReader, ZarrRows, open_rows, read_all
+from nequip_hessian.store.arrays import CachedRows, RowReader, ZarrRows, open_rows, read_all
 from nequip_hessian.store.files import Files
 from nequip_hessian.store.layout import spec_of
 
@@ -62,7 +62,7 @@ class Columns:
         rows = self.rows(path)
         if rows is None:
             return None
-        if isinstance(rows, ZarrRows) and math.prod(rows.shape) * rows.dtype.itemsize <= KEPT_BYTES:
+        if isinstance(rows, ZarrRows | CachedRows) and math.prod(rows.shape) * rows.dtype.itemsize <= KEPT_BYTES:
             return self.required(path)[start:stop]
         return rows.rows(start, stop)
 

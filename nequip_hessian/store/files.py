@@ -1,6 +1,6 @@
-"""Where the bytes of a store lie: a local directory or a local zip file.
+"""Where the bytes of a store lie: a local directory, a local zip file, or behind an address (`remote`).
 
-Both answer the same three questions: the bytes of a key, a read-only map of
+All answer the same three questions: the bytes of a key, a read-only map of
 the bytes of a key (only of what is stored as it is), and the keys there are.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.errors import StoreError
+from nequip_hessian.store.remote import RemoteFiles, Url, as_url
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -161,15 +162,31 @@ class ZipFiles:
         return ZipStore(self.path, mode="r", read_only=True)
 
 
-Files = DirectoryFiles | ZipFiles
+Files = DirectoryFiles | ZipFiles | RemoteFiles
+
+
+def location(path: str | Path) -> Path | Url:
+    """Return an absolute path, or the address as it is.
+
+    Raises:
+        StoreError: an address of a kind that cannot be read.
+    """
+    return as_url(path) or Path(os.path.abspath(path))
 
 
 def open_files(path: str | Path) -> Files:
     """Open the bytes of a store.
 
+    Args:
+        path: directory, zip file, or an address: `s3://bucket/store.zarr`, `https://host/store.zarr`, `gs://`, `az://`
+
     Raises:
         StoreError: nothing there, or neither a directory nor a zip file.
+        MissingExtraError: an address without the extra `s3`.
     """
+    url = as_url(path)
+    if url is not None:
+        return RemoteFiles(url)
     path = Path(path)
     if path.is_dir():
         return DirectoryFiles(path)
@@ -195,7 +212,9 @@ def _hint(path: Path) -> str:
 
 
 def why_no_metadata(path: str | Path) -> str:
-    """Say what a directory or zip file without a root `zarr.json` is."""
+    """Say what a directory, zip file or address without a root `zarr.json` is."""
+    if as_url(path) is not None:
+        return "no zarr.json there, so it is no Zarr v3 store, or the address is wrong"
     if (Path(path) / "journal.json").exists():
         return f"an unfinished store; go on writing {str(path).removesuffix('.unfinished')} with resume=True"
     return "no zarr.json at its top, so it is no Zarr v3 store (or its copying was interrupted)"

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from nequip_hessian.errors import StoreError
+from nequip_hessian.store.files import location
 from nequip_hessian.store.reader import HessianStore
 from nequip_hessian.store.summary import largest_forces, summarise
 
@@ -53,7 +54,7 @@ def write_page(path: str | Path, output: str | Path) -> None:
 def page(path: str | Path) -> str:
     """Return the page as text."""
     facts, store = summarise(path), HessianStore(path)
-    title = str(facts["title"] or Path(path).name)
+    title = str(facts["title"] or location(path).name)
     body = [
         f"<h1>{escape(title)}</h1><p class=dim>{escape(str(path))}, hessian_zarr {escape(facts['version'])}</p>",
         _section("What is in it", _pairs(_overview(facts, store))),

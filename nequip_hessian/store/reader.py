@@ -23,7 +23,7 @@ from nequip_hessian.record import KINDS, ROLES, LabelledGeometry, LevelOfTheory
 from nequip_hessian.store.arrays import AnyArray, RowReader
 from nequip_hessian.store.attributes import check_version, level_from_dict
 from nequip_hessian.store.columns import Columns
-from nequip_hessian.store.files import array_attributes, open_files, read_metadata, why_no_metadata
+from nequip_hessian.store.files import Files, array_attributes, location, open_files, read_metadata, why_no_metadata
 from nequip_hessian.store.layout import NAME, PHONON, SPLIT_PREFIX, UNKNOWN_CHARGE, UNKNOWN_MULTIPLICITY
 from nequip_hessian.store.reactions import Reaction, find_reactions
 
@@ -34,7 +34,11 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
     Raises:
         StoreError: nothing there, unreadable, or no Hessian store.
     """
-    metadata = read_metadata(open_files(path))
+    return _attributes_of(open_files(path))
+
+
+def _attributes_of(files: Files) -> dict[str, Any]:
+    path, metadata = files.path, read_metadata(files)
     if metadata is None:
         raise StoreError(f"{path}: {why_no_metadata(path)}")
     attributes = metadata.get("attributes")
@@ -52,7 +56,8 @@ class HessianStore:
     and are kept once read; a missing optional one is `None`.
 
     Args:
-        path: store directory or zip file
+        path: store directory or zip file, or an address (`s3://bucket/store.zarr`, `https://...`), for which
+            the extra `s3` is needed
         mapped: read uncompressed local arrays by memory map (the numbers are the same without)
 
     Raises:
@@ -60,11 +65,13 @@ class HessianStore:
     """
 
     def __init__(self, path: str | Path, *, mapped: bool = True) -> None:
-        self.path = Path(os.path.abspath(path))
+        self.path = location(path)
         self._mapped = mapped
-        self.attributes: dict[str, Any] = read_attributes(self.path)
+        files = open_files(self.path)
+        self.attributes: dict[str, Any] = _attributes_of(files)
         check_version(self.attributes, str(self.path))
-        self._pid = -1
+        self._files: Files | None = files  # for the first use, in this process
+        self._files_pid, self._pid = os.getpid(), -1
         self._columns_now: Columns | None = None
         self._hessian: RowReader | None = None
 
@@ -83,13 +90,14 @@ class HessianStore:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._pid, self._columns_now, self._hessian = -1, None, None
+        self._pid, self._columns_now, self._hessian, self._files = -1, None, None, None
 
     @property
     def _columns(self) -> Columns:
         if self._columns_now is None or self._pid != os.getpid():
-            self._columns_now = Columns(open_files(self.path), mapped=self._mapped, counts=self._counts)
-            self._hessian = None
+            files = self._files if self._files is not None and self._files_pid == os.getpid() else None
+            self._columns_now = Columns(files or open_files(self.path), mapped=self._mapped, counts=self._counts)
+            self._hessian = self._files = None
             self._pid = os.getpid()
         return self._columns_now
 

@@ -14,6 +14,7 @@ from nequip_hessian.record import KINDS, ROLES, LevelOfTheory
 from nequip_hessian.store.layout import UNKNOWN_CHARGE
 from nequip_hessian.store.reactions import Reaction
 from nequip_hessian.store.reader import HessianStore
+from nequip_hessian.store.remote import as_url
 
 MOST_BINS: Final = 10
 Histogram = list[tuple[str, int]]
@@ -53,7 +54,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
     return {
         "path": str(path),
         **{key: attributes.get(key) for key in ("version", "id", "title", "license", "doi", "counts")},
-        "bytes": _bytes(Path(path)),
+        "bytes": None if as_url(path) else _bytes(Path(path)),
         "hessian_dtype": str(store.packed(0).dtype.name),
         "elements": {
             chemical_symbols[n]: int(count) for n, count in zip(numbers.tolist(), per_element.tolist(), strict=True)
