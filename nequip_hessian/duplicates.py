@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
-from typing import Any, Final, NamedTuple
+import json
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from nequip_hessian.checks import invariants
+from nequip_hessian.errors import StoreWriteError
 from nequip_hessian.record import LabelledGeometry
 
 POSITION_TOLERANCE: Final = 2e-5  # angstrom; six printed decimals, far below any finite-difference step
@@ -17,18 +23,19 @@ EIGENVALUE_TOLERANCE: Final = 1e-3  # eV/angstrom^2; seven printed decimals are 
 _CELL: Final = 0.5  # angstrom^2 and eV/angstrom^2: width of the boxes that candidates are looked up in
 
 
-class _Known(NamedTuple):
-    values: npt.NDArray[np.float64]
-    positions: npt.NDArray[np.floating[Any]]
-    belongs: tuple[str | None, str] | None
-    name: str
-
-
 class Seen:
-    """The records met so far, by what survives a change of frame."""
+    """The records met so far, by what survives a change of frame; on disk once there are many: memory stays flat.
+
+    Raises:
+        StoreWriteError: in `find` and `remember`, where the temporary folder is full.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes, int, int], list[_Known]] = {}
+        self._known = sqlite3.connect("", isolation_level=None)  # a private file that goes when it is closed
+        self._known.execute("PRAGMA journal_mode = OFF")
+        self._known.execute("PRAGMA synchronous = OFF")
+        self._known.execute("CREATE TABLE known (box BLOB, vals BLOB, positions BLOB, facts TEXT)")
+        self._known.execute("CREATE INDEX boxes ON known (box)")
 
     def find(self, record: LabelledGeometry, name: str) -> str | None:
         """Look for the same geometry and Hessian, and remember this one if there is none.
@@ -49,14 +56,17 @@ class Seen:
         belongs = (record.group, record.role) if record.role is not None else None
         atoms, size, trace = _box(record, values)
         for key in itertools.product((size - 1, size, size + 1), (trace - 1, trace, trace + 1)):
-            for known in self._known.get((atoms, *key), ()):
+            for other, positions, facts in self._ask(_key(atoms, *key)):
+                group, role, known = json.loads(facts)
+                theirs = (group, role) if role is not None else None
                 if (
-                    np.max(np.abs(known.values[3:] - values[3:]), initial=0.0) < EIGENVALUE_TOLERANCE
-                    and (belongs is None or known.belongs is None or belongs == known.belongs)
-                    and superposition_error(known.positions, record.positions) < POSITION_TOLERANCE
+                    np.max(np.abs(np.frombuffer(other)[3:] - values[3:]), initial=0.0) < EIGENVALUE_TOLERANCE
+                    and (belongs is None or theirs is None or belongs == theirs)
+                    and superposition_error(np.frombuffer(positions).reshape(-1, 3), record.positions)
+                    < POSITION_TOLERANCE
                 ):
-                    return known.name
-        self._known.setdefault((atoms, size, trace), []).append(_Known(values, record.positions, belongs, name))
+                    return str(known)
+        self._put(record, values, belongs, name)
         return None
 
     def remember(self, record: LabelledGeometry, name: str, belongs: tuple[str | None, str] | None) -> None:
@@ -67,8 +77,37 @@ class Seen:
             name: what to call it
             belongs: its group and its role there, `None` where it has no role
         """
-        values = invariants(record)
-        self._known.setdefault(_box(record, values), []).append(_Known(values, record.positions, belongs, name))
+        self._put(record, invariants(record), belongs, name)
+
+    def _put(
+        self,
+        record: LabelledGeometry,
+        values: npt.NDArray[np.float64],
+        belongs: tuple[str | None, str] | None,
+        name: str,
+    ) -> None:
+        group, role = belongs or (None, None)
+        positions = np.ascontiguousarray(record.positions, dtype=np.float64).tobytes()
+        row = (_key(*_box(record, values)), values.tobytes(), positions, json.dumps([group, role, name]))
+        with _disk():
+            self._known.execute("INSERT INTO known VALUES (?, ?, ?, ?)", row)
+
+    def _ask(self, key: bytes) -> list[tuple[bytes, bytes, str]]:
+        sql = "SELECT vals, positions, facts FROM known WHERE box = ? ORDER BY rowid"
+        with _disk():
+            return self._known.execute(sql, (key,)).fetchall()
+
+
+@contextlib.contextmanager
+def _disk() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as exc:
+        raise StoreWriteError(f"the list of geometries in the temporary folder cannot be written: {exc}") from exc
+
+
+def _key(atoms: bytes, size: int, trace: int) -> bytes:
+    return hashlib.blake2b(atoms + b"|%d|%d" % (size, trace), digest_size=16).digest()
 
 
 def _box(record: LabelledGeometry, values: npt.NDArray[np.float64]) -> tuple[bytes, int, int]:
