@@ -23,7 +23,6 @@ import numpy.typing as npt
 from ase import Atoms, units
 from ase.data import chemical_symbols, covalent_radii
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
 from nequip_hessian.analysis.connectivity import bonds
@@ -179,10 +178,16 @@ class Watch:
         return None
 
 
+def _thermal(atoms: Atoms, temperature: float, generator: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Momenta (N, 3) of a Maxwell-Boltzmann distribution, ASE's units; temperature in K."""
+    width = np.sqrt(atoms.get_masses() * units.kB * temperature)
+    return np.asarray(width[:, None] * generator.standard_normal((len(atoms), 3)))
+
+
 def _begin(minimum: Atoms, settings: RampSettings) -> RampState:
     generator = np.random.default_rng(settings.seed)
     atoms = minimum.copy()
-    MaxwellBoltzmannDistribution(atoms, temperature_K=settings.start, rng=generator)
+    atoms.set_momenta(_thermal(atoms, settings.start, generator))
     return RampState(
         0,
         minimum.positions.tolist(),
@@ -258,8 +263,7 @@ def energy_drift(minimum: Atoms, calculator: Any, settings: RampSettings) -> dic
     atoms = Atoms(minimum.numbers, minimum.positions, masses=minimum.get_masses(), info=dict(minimum.info))
     atoms.calc = calculator
     # half of the kinetic energy goes into the springs
-    rng = np.random.default_rng(settings.seed)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=2 * settings.nve_temperature, rng=rng)
+    atoms.set_momenta(_thermal(atoms, 2 * settings.nve_temperature, np.random.default_rng(settings.seed)))
     dynamics = VelocityVerlet(atoms, settings.timestep * units.fs)
     watch = Watch(minimum)
     energies, temperatures, times = [], [], []

@@ -11,6 +11,7 @@ _EPILOG = """\
 examples:
   nequip-hessian ts model.nequip.zip guess.xyz -o ts/
   nequip-hessian ts tblite guess.xyz --starts 10 --spread 0.1 -o ts/       (ten perturbed starts)
+  nequip-hessian ts last.ckpt guesses.extxyz --starts 20 --workers 8 -o ts/ (interrupted, it goes on where it was)
   nequip-hessian ts last.ckpt guesses.extxyz --compare                     (with and without the Hessian)
   nequip-hessian ts last.ckpt guess.xyz --irc --reactant r.xyz --product p.xyz -o ts/
 
@@ -51,6 +52,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--internal", action="store_true", help="internal coordinates")
     parser.add_argument("--fmax", type=float, default=0.005, help="largest force at the end, eV/Å (default: 0.005)")
     parser.add_argument("--steps", type=int, default=200, help="at most so many (default: 200)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes of one thread each (default: 1)")
     parser.add_argument("--irc", action="store_true", help="follow the reaction coordinate of the lowest one found")
     for name in ("reactant", "product"):
         parser.add_argument(f"--{name}", metavar="FILE", help=f"the {name} it should connect (implies --irc)")
@@ -63,25 +65,30 @@ def run(args: argparse.Namespace) -> int:
     from nequip_hessian.cli._output import folder_to_write
 
     folder_to_write(args.output)
-    from nequip_hessian.analysis.saddle import compare_hessian, perturbed, search_saddles
-    from nequip_hessian.cli._potential import geometries, potential
+    from nequip_hessian.analysis.saddle import perturbed
+    from nequip_hessian.analysis.saddle_jobs import run_searches
+    from nequip_hessian.cli._potential import geometries, potential_source
     from nequip_hessian.report.saddle import comparison_rows, saddle_table, write_saddles
     from nequip_hessian.report.single import align
 
     guesses = geometries(args, args.geometry)
     starts = [start for guess in guesses for start in perturbed(guess, args.starts, args.spread, args.seed)]
-    calculator = potential(args)
+    source = potential_source(args)
+    calculator = source.load()
     settings = {name: getattr(args, name) for name in ("hessian_every", "internal", "fmax", "steps")}
-    pairs = []
-    if args.compare:
-        from tqdm import tqdm
-
-        bar = tqdm(starts, desc="ts", disable=None, leave=False)
-        pairs = [compare_hessian(start, calculator, **settings) for start in bar]
-        searches = [pair[args.no_hessian] for pair in pairs]
-    else:
-        settings["with_hessian"] = not args.no_hessian
-        searches = search_saddles(starts, calculator, **settings)
+    kept: dict[str, Any] = {"workers": args.workers}
+    if args.output:
+        kept |= {"folder": Path(args.output) / "cache", "identity": {"model": source.identity}}
+    uses = [True, False] if args.compare else [not args.no_hessian]
+    repeated, flags = [start for start in starts for _ in uses], [use for _ in starts for use in uses]
+    try:
+        found = run_searches(repeated, flags, calculator, source, settings, **kept)
+    except KeyboardInterrupt:
+        where = "the same command goes on where it was" if args.output else "with -o it would go on from there"
+        print(f"nequip-hessian ts: interrupted; {where}", file=sys.stderr)
+        return 130
+    pairs = list(zip(found[::2], found[1::2], strict=True)) if args.compare else []
+    searches = [pair[args.no_hessian] for pair in pairs] or found
     print(saddle_table(searches))
     if pairs:
         print("\n" + align(comparison_rows(pairs)))

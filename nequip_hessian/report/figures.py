@@ -21,6 +21,10 @@ from nequip_hessian.report.tables import confused
 Array = npt.NDArray[np.floating[Any]]
 
 COLOURS: Final = ("#7c8798", "#0e7490", "#d97706", "#7c3aed", "#be123c", "#4d7c0f")
+MARKERS: Final = ("o", "s", "^", "D", "v", "P")
+LINES: Final = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+HATCHES: Final = ("", "////", "....", "xxxx", "----", "oo")
+"""Models differ by these too, so that the plots read in grey."""
 INK: Final = "#1f2937"
 FAINT: Final = "#d1d5db"
 
@@ -35,6 +39,16 @@ _PARITY: Final = {
 def colour(position: int) -> str:
     """Colour of the model at `position`; the first one, the baseline, is grey."""
     return COLOURS[position % len(COLOURS)]
+
+
+def marker(position: int) -> str:
+    """Marker of the model at `position`."""
+    return MARKERS[position % len(MARKERS)]
+
+
+def line(position: int) -> Any:
+    """Style of the line of the model at `position`."""
+    return LINES[position % len(LINES)]
 
 
 def new_canvas(width: float, height: float, rows: int, columns: int, **kwargs: Any) -> tuple[Canvas, list[Axes]]:
@@ -195,7 +209,8 @@ def by_kind_plot(
                     continue
                 height, unit = shown(name, value)
                 left = place + (position - (len(tables) - 1) / 2) * width
-                axis.bar(left, height, width=0.92 * width, color=colour(position))
+                hatch = HATCHES[position % len(HATCHES)]
+                axis.bar(left, height, 0.92 * width, color=colour(position), hatch=hatch, edgecolor="white", lw=0)
         counts = [max(table[kind][name].n for table in tables) for kind in kinds]
         labels = [f"{kind.replace('_', chr(10))}\nn={count}" for kind, count in zip(kinds, counts, strict=True)]
         axis.set_xticks(range(len(kinds)), labels, fontsize=8)
@@ -203,15 +218,17 @@ def by_kind_plot(
         axis.set_ylabel(unit, fontsize=9)
         axis.grid(axis="y", color=FAINT, lw=0.5)
         axis.set_axisbelow(True)
-    _legend(canvas, evaluation)
+    add_legend(canvas, evaluation)
     return canvas
 
 
-def _legend(canvas: Canvas, evaluation: Evaluation, reference: bool = False) -> None:
+def add_legend(canvas: Canvas, evaluation: Evaluation, reference: bool = False) -> None:
+    """A legend above the axes: the models, and before them the reference where it is drawn."""
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=INK, lw=1.6, marker="o", ms=4, label="reference")] if reference else []
-    handles += [Line2D([], [], color=colour(i), lw=2.5, label=model.name) for i, model in enumerate(evaluation.models)]
+    handles = [Line2D([], [], color=INK, lw=1.4, marker=".", ms=7, label="reference")] if reference else []
+    for i, model in enumerate(evaluation.models):
+        handles.append(Line2D([], [], color=colour(i), lw=1.8, ls=line(i), marker=marker(i), ms=4.5, label=model.name))
     canvas.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=9)
 
 
@@ -243,8 +260,9 @@ def profile_plot(evaluation: Evaluation, limit: int = 12) -> Canvas | None:
                 path.energies - path.energies[0],
                 color=colour(position),
                 lw=1.8,
-                marker="o",
-                ms=3.2,
+                ls=line(position),
+                marker=marker(position),
+                ms=3.6,
                 zorder=3,
             )
         axis.set_title(reference.name, fontsize=9.5, color=INK, pad=16 if failed else 6)
@@ -254,7 +272,7 @@ def profile_plot(evaluation: Evaluation, limit: int = 12) -> Canvas | None:
         if failed:
             note = f"failed: {', '.join(failed)}"
             axis.text(0.5, 1.02, note, transform=axis.transAxes, ha="center", fontsize=7.5, color="#be123c")
-    _legend(canvas, evaluation, reference=True)
+    add_legend(canvas, evaluation, reference=True)
     return canvas
 
 
@@ -267,12 +285,20 @@ def frequency_error_plot(evaluation: Evaluation) -> Canvas | None:
     axis.axhline(0, color=INK, lw=0.8, alpha=0.6)
     axis.axvline(0, color=FAINT, lw=0.8)
     for position, (reference, model) in enumerate(samples):
-        axis.scatter(reference, model - reference, s=14, color=colour(position), alpha=0.65, linewidths=0)
+        axis.scatter(
+            reference,
+            model - reference,
+            s=15,
+            marker=marker(position),
+            color=colour(position),
+            alpha=0.65,
+            linewidths=0,
+        )
     axis.set_xlabel("reference frequency / cm⁻¹ (imaginary as negative)", fontsize=9)
     axis.set_ylabel("model − reference / cm⁻¹", fontsize=9)
     axis.grid(color=FAINT, lw=0.4)
     axis.set_axisbelow(True)
-    _legend(canvas, evaluation)
+    add_legend(canvas, evaluation)
     return canvas
 
 

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from nequip_hessian.analysis.md import Dynamics, RampSettings
 from nequip_hessian.report import html
 from nequip_hessian.report.display import number
-from nequip_hessian.report.figures import COLOURS, FAINT, new_canvas
-from nequip_hessian.report.outcome_figures import LINES
+from nequip_hessian.report.figures import FAINT, colour, line, new_canvas
 from nequip_hessian.report.single import align
 from nequip_hessian.report.tables import jsonable, versions, write_csv
 
@@ -38,8 +37,14 @@ def md_table(found: Sequence[Dynamics]) -> str:
 def _drift_plot(found: Sequence[Dynamics]) -> Canvas:
     canvas, (axis,) = new_canvas(7.2, 3.0, 1, 1)
     for index, one in enumerate(found):
-        hue, line = COLOURS[index % len(COLOURS)], LINES[index % len(LINES)]
-        axis.plot(one.nve_time, [1000 * e for e in one.nve_energy], lw=1.1, label=one.label, color=hue, ls=line)
+        axis.plot(
+            one.nve_time,
+            [1000 * e for e in one.nve_energy],
+            lw=1.1,
+            label=one.label,
+            color=colour(index),
+            ls=line(index),
+        )
     axis.set_xlabel("time / ps", fontsize=9)
     axis.set_ylabel("total energy / meV/atom", fontsize=9)
     axis.grid(color=FAINT, lw=0.4)

@@ -6,32 +6,14 @@ Models differ by colour and by marker, so that the plots read in grey too.
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.lines import Line2D
 
 from nequip_hessian.analysis.results import Evaluation
-from nequip_hessian.report.figures import FAINT, INK, colour, new_canvas
+from nequip_hessian.report.figures import FAINT, INK, add_legend, colour, line, marker, new_canvas
 from nequip_hessian.units import KCAL_PER_MOL
-
-MARKERS: Final = ("o", "s", "^", "D", "v", "P")
-LINES: Final = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
-
-
-def marker(position: int) -> str:
-    """Marker of the model at `position`."""
-    return MARKERS[position % len(MARKERS)]
-
-
-def _legend(canvas: Canvas, evaluation: Evaluation, reference: bool = False) -> None:
-    handles = [Line2D([], [], color=INK, lw=1.4, marker=".", ms=7, label="reference")] if reference else []
-    for i, model in enumerate(evaluation.models):
-        line = LINES[i % len(LINES)]
-        handles.append(Line2D([], [], color=colour(i), lw=1.6, ls=line, marker=marker(i), ms=4.5, label=model.name))
-    canvas.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=9)
 
 
 def _grid(axis: Axes) -> None:
@@ -75,7 +57,7 @@ def distance_plot(evaluation: Evaluation) -> Canvas | None:
         axis.set_xlabel("distance from the nearest stationary point / Å", fontsize=8.5)
         axis.set_ylabel(unit, fontsize=9)
         _grid(axis)
-    _legend(canvas, evaluation)
+    add_legend(canvas, evaluation)
     return canvas
 
 
@@ -98,9 +80,8 @@ def irc_plot(evaluation: Evaluation, limit: int = 12) -> Canvas | None:
             if error is None or error.failure is not None:
                 failed.append(model.name)
                 continue
-            line = LINES[position % len(LINES)]
             energies = np.array(error.energies) / KCAL_PER_MOL
-            axis.plot(error.distance, energies, color=colour(position), lw=1.6, ls=line)
+            axis.plot(error.distance, energies, color=colour(position), lw=1.6, ls=line(position))
             step = max(1, len(energies) // 8)
             axis.plot(
                 error.distance[::step], energies[::step], ls="", marker=marker(position), ms=4, color=colour(position)
@@ -112,7 +93,7 @@ def irc_plot(evaluation: Evaluation, limit: int = 12) -> Canvas | None:
         if failed:
             note = f"failed: {', '.join(failed)}"
             axis.text(0.5, 1.02, note, transform=axis.transAxes, ha="center", fontsize=7.5, color="#be123c")
-    _legend(canvas, evaluation, reference=True)
+    add_legend(canvas, evaluation, reference=True)
     return canvas
 
 
@@ -135,7 +116,7 @@ def saddle_plot(evaluation: Evaluation) -> Canvas | None:
     axis.set_xlabel("force calls with the model's Hessian", fontsize=9)
     axis.set_ylabel("force calls without it", fontsize=9)
     _grid(axis)
-    _legend(canvas, evaluation)
+    add_legend(canvas, evaluation)
     return canvas
 
 
@@ -153,9 +134,8 @@ def dynamics_plot(evaluation: Evaluation) -> Canvas | None:
                     found.temperature, row, s=38, marker=marker(position), facecolors=face, edgecolors=colour(position)
                 )
             if found.nve_time:
-                line = LINES[position % len(LINES)]
                 energy = 1000 * np.array(found.nve_energy)
-                right.plot(found.nve_time, energy, lw=0.9, ls=line, color=colour(position), alpha=0.7)
+                right.plot(found.nve_time, energy, lw=0.9, ls=line(position), color=colour(position), alpha=0.7)
     left.set_yticks(range(len(names)), names, fontsize=8)
     left.invert_yaxis()
     left.set_xlim(left=0)
@@ -164,7 +144,7 @@ def dynamics_plot(evaluation: Evaluation) -> Canvas | None:
     right.set_ylabel("total energy / meV/atom", fontsize=9)
     for axis in (left, right):
         _grid(axis)
-    _legend(canvas, evaluation)
+    add_legend(canvas, evaluation)
     return canvas
 
 

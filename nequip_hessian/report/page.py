@@ -256,7 +256,7 @@ def render_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
         "rates are over all cases. Definitions: docs/metrics.md of nequip-hessian.</p></section>",
         _plots(plots),
     ]
-    if any(model.reactions for model in evaluation.models):
+    if any(error.searched for model in evaluation.models for error in model.reactions):
         parts.append(f"<section><h2>Barriers</h2>{reactions_table(evaluation)}</section>")
     parts += [outcome_sections(evaluation), field_section(evaluation)]
     kinds = [evaluation.by_kind(model) for model in evaluation.models]
