@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -21,10 +22,22 @@ from nequip_hessian.analysis.force_constants import (
     phonon_calculation,
 )
 from nequip_hessian.analysis.phonons import Phonons, lattice_dynamics
-from nequip_hessian.errors import HessianDataError
+from nequip_hessian.errors import EngineError, HessianDataError
 
 EDGE: Final = 0.05
 """Share of the largest force constant at the edge of the supercell above which a remark is due."""
+
+
+@contextmanager
+def _said(atoms: Atoms) -> Iterator[None]:
+    """Turn whatever a foreign model raises into one line."""
+    try:
+        yield
+    except (HessianDataError, OSError):
+        raise
+    except Exception as exc:
+        reason = (str(exc).strip().splitlines() or [""])[0]
+        raise EngineError(f"{atoms.get_chemical_formula()}: the model failed: {type(exc).__name__}: {reason}") from exc
 
 
 def relaxed(
@@ -33,14 +46,15 @@ def relaxed(
     """Relax a crystal, or take what an earlier run left.
 
     Raises:
-        HessianDataError: it does not converge. ConfigError, MissingExtraError: as `relax_crystal`.
+        HessianDataError: it does not converge, or the model failed. ConfigError, MissingExtraError: as `relax_crystal`.
     """
     kept = cache.get("crystal")
     if kept is not None:
         again = Atoms(atoms.numbers, kept["positions"], cell=kept["cell"], pbc=True, masses=atoms.get_masses())
         stress = kept["stress"] if kept["stress"].size else None
         return CrystalRelaxation(again, float(kept["energy"]), kept["forces"], stress, int(kept["steps"]), None)
-    found = relax_crystal(atoms, calculator, what, fmax=fmax)
+    with _said(atoms):
+        found = relax_crystal(atoms, calculator, what, fmax=fmax)
     if found.failure:
         raise HessianDataError(
             f"{atoms.get_chemical_formula()}: the crystal cannot be relaxed: {found.failure}; take a larger --fmax, or "
@@ -84,7 +98,8 @@ def model_phonons(
     """
     matrix = default_supercell(np.asarray(atoms.cell)) if supercell is None else np.asarray(supercell)
     phonon = phonon_calculation(atoms, matrix)
-    constants = force_constants(phonon, calculator, cache=cache, displacement=displacement, on_atom=on_atom)
+    with _said(atoms):
+        constants = force_constants(phonon, calculator, cache=cache, displacement=displacement, on_atom=on_atom)
     if born is not None:
         charges, primitive = np.asarray(born["born"]), phonon.primitive
         if len(charges) != len(primitive):
