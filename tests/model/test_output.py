@@ -10,11 +10,12 @@ from nequip.nn import ForceStressOutput
 from small_models import ALLEGRO, NEQUIP, frame, plain, rattled, with_probes
 
 import nequip_hessian.model as ours
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, DivergedError
 from nequip_hessian.model import ways
 from nequip_hessian.model.builders import add_hessian_output
 from nequip_hessian.model.matrix import hessians
 from nequip_hessian.model.output import HessianOutput
+from nequip_hessian.train import HessianMeanSquaredError
 
 PAIRS = {
     "nequip": (lambda: ours.NequIPGNNModel(**NEQUIP), lambda: PlainNequIP(**NEQUIP)),
@@ -218,6 +219,38 @@ def test_one_atom_two_atoms_and_isolated_ones(pair, atoms):
     assert all(torch.isfinite(p.grad).all() for p in mine.parameters() if p.grad is not None)
     (matrix,) = hessians(mine, frame(atoms))
     assert torch.isfinite(matrix).all()
+
+
+def test_atoms_that_coincide_stop_the_training(pair):
+    """Two atoms at one place have a direction of length zero: NaN in forces and products, which the loss names."""
+    mine, _ = pair
+    good, bad = (
+        ase.Atoms("H2O", [[0, 0, 1], [0, 0, 0], [0.9, 0, 0]]),
+        ase.Atoms("H2O", [[0, 0, 0], [0, 0, 0], [0.9, 0, 0]]),
+    )
+    data = AtomicDataDict.batched_from_list([with_probes(frame(atoms), 2) for atoms in (good, bad)])
+    out = mine(dict(data))
+    assert torch.isfinite(out["hessian_product"][:3]).all()
+    label = {**data, "hessian_product": torch.zeros(6, 6), "hessian_weight": torch.ones(2, 1)}
+    label["hessian_geometry"] = torch.tensor([[4], [17]])
+    with pytest.raises(DivergedError, match="found nan for geometry 17. Look at the geometry"):
+        HessianMeanSquaredError()(out, label)
+
+
+@pytest.mark.parametrize("kind", ["nequip", "allegro"])
+def test_single_precision_gives_the_double_products_to_its_own(kind):
+    builder, settings = {"nequip": (ours.NequIPGNNModel, NEQUIP), "allegro": (ours.AllegroModel, ALLEGRO)}[kind]
+    exact, single = builder(**settings), builder(**{**settings, "model_dtype": "float32"})
+    single.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in exact.state_dict().items()})
+    data = batch_of(["CH3OH", "HCN", "H2O"], 2)
+    data32 = {k: v.float() if v.is_floating_point() else v for k, v in data.items()}
+    expected, theirs = gradients(exact, data)
+    found, ours_ = gradients(single, data32)
+    assert found["hessian_product"].dtype == torch.float32
+    torch.testing.assert_close(found["hessian_product"].double(), expected["hessian_product"], rtol=1e-4, atol=1e-4)
+    size = max(float(g.abs().max()) for g in theirs)
+    for one, two in zip(ours_, theirs, strict=True):
+        torch.testing.assert_close(one.double(), two, rtol=0, atol=1e-4 * size)
 
 
 def test_hessian_is_smooth_where_a_neighbour_leaves(pair):
