@@ -1,6 +1,6 @@
 """Package the best model of the experiment: `python experiments/seed-table/package.py --work WORK`.
 
-That is E-F-H on the whole mixed training set, first seed: not chosen by its test errors. Writes
+That is the run of the plan `release` (run.py --plan release), not one chosen by its test errors. Writes
 models/reactions-xtb.nequip.zip and models/README.md, its card.
 """
 
@@ -13,16 +13,16 @@ import sysconfig
 from pathlib import Path
 
 from run import ROOT
-from tables import ERRORS, HERE, PARTS, REACTIONS, STATIONARY, Result, figure_of, read_results, select, shown
+from tables import ERRORS, HERE, PARTS, REACTIONS, STATIONARY, Result, figure_of, of_plan, read_results, shown
 
 NAME = "reactions-xtb.nequip.zip"
 
 
 def best(results: list[Result]) -> Result:
     """The run to package; raises ValueError where there is none."""
-    runs = select(results, arm="E-F-H", data="mixed", fraction=1, model="nequip", seed=1)
+    runs = of_plan(results, "release")
     if not runs:
-        raise ValueError("no result of the E-F-H run on the whole mixed training set; run.py makes it")
+        raise ValueError("no result of the plan `release`; run.py --plan release makes it")
     return runs[0]
 
 

@@ -49,7 +49,8 @@ class Run:
     Attributes:
         arm: `E`, `E-F`, `E-F-H` (one random probe a geometry and step), `E-F-H full` (the whole matrix) or one of
             ESTIMATORS
-        data: `stationary` points only, or `mixed` with off-equilibrium energies and forces
+        data: `stationary` points only, `mixed` with off-equilibrium energies and forces, or `all` with the Hessians of
+            those, too
         fraction: 1/fraction of the training reactions, or `few`
         seed: of weights, batches and probes
         model: `nequip` or `allegro`
@@ -62,6 +63,7 @@ class Run:
     model: str = "nequip"
     batch: int = BATCH
     updates: int = UPDATES
+    features: int = 32
 
     @property
     def name(self) -> str:
@@ -72,8 +74,8 @@ class Run:
 
     @property
     def scheme(self) -> str:
-        """Split scheme of train.zarr."""
-        return f"{self.data}-{self.fraction}"
+        """Split scheme of train.zarr; of the data set itself for `all`."""
+        return "reaction_all" if self.data == "all" else f"{self.data}-{self.fraction}"
 
     @property
     def hessian(self) -> dict[str, Any] | None:
@@ -99,7 +101,7 @@ class Run:
         one of the published; not with E, whose forces were never trained.
         """
         compared = self.fraction == 1 and self.model == "nequip" and self.arm in ("E-F", "E-F-H")
-        compared = compared and self.updates == UPDATES
+        compared = compared and (self.updates == UPDATES or self.data == "all")
         return compared and (self.data == "mixed" or self.seed == SEEDS[0])
 
     def as_dict(self) -> dict[str, Any]:
@@ -123,4 +125,9 @@ def estimators() -> list[Run]:
     return [Run(arm, "stationary", 1, 1, updates=1000) for arm in ("E-F", *ESTIMATORS)]
 
 
-PLANS = {"seed-table": seed_table, "estimators": estimators}
+def release() -> list[Run]:
+    """The model to use: larger, longer, and with all Hessians of the training reactions."""
+    return [Run("E-F-H", "all", 1, 1, updates=20000, features=64)]
+
+
+PLANS = {"seed-table": seed_table, "estimators": estimators, "release": release}

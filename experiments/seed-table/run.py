@@ -58,7 +58,7 @@ def hydra(value: Any) -> str:
 def overrides(run: Run, stores: Path, folder: Path) -> list[str]:
     """Everything that tells one run from another."""
     values: dict[str, Any] = {
-        "store": stores / "train.zarr",
+        "store": stores / ("all.zarr" if run.data == "all" else "train.zarr"),
         "split": run.scheme,
         "hessian": run.hessian,
         "updates": run.updates,
@@ -73,6 +73,8 @@ def overrides(run: Run, stores: Path, folder: Path) -> list[str]:
         words.append(f"trainer.callbacks={hydra([{**CHECKPOINT, 'dirpath': folder}, *run.callbacks])}")
     if run.hessian and run.hessian.get("mode") == "modes":
         words.append("+data.val_hessian={mode:random,k:1}")  # modes validate nothing; no figure of it is used
+    if run.features != Run.features:
+        words.append(f"training_module.model.num_features={run.features}")
     if run.model == "allegro":
         words += [f"~training_module.model.{name}" for name in NEQUIP_ONLY]
         words += [f"++training_module.model.{name}={hydra(value)}" for name, value in ALLEGRO.items()]

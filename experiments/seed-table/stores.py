@@ -1,5 +1,6 @@
 """The stores of the experiment, made from datasets/reactions-xtb.
 
+all.zarr     a link to the data set.
 train.zarr   training and validation reactions of the split `reaction`. Off-equilibrium points keep energies and forces
              and lose their Hessians, so that both training sets of every table hold the same Hessians: those of the
              stationary points. Schemes `stationary-N` and `mixed-N`: the first 1/N of the training reactions, without
@@ -31,6 +32,8 @@ def make_stores(source: Path, folder: Path, seed: int = 1) -> None:
     """Write the three stores, where they are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     store = HessianStore(source)
+    if not (folder / "all.zarr").exists():
+        (folder / "all.zarr").symlink_to(source.resolve())
     attributes = {name: store.attributes[name] for name in ("license", "title") if store.attributes.get(name)}
     if not (folder / "train.zarr").exists():
         _train(store, folder / "train.zarr", attributes, seed)
