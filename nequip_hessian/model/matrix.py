@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from nequip.data import AtomicDataDict
 from scipy.sparse import bsr_array, csr_array
+from tqdm import tqdm
 
 from nequip_hessian.errors import ConfigError
 from nequip_hessian.sparsity import acyclic_colouring, block_pattern, solve_blocks
@@ -26,7 +27,7 @@ Products = Callable[[torch.Tensor], torch.Tensor]
 """Probes (K, N, 3) -> products H v (K, N, 3), eV/angstrom^2, of all frames of a batch."""
 
 _FORCE_MODULES = ("ForceStressOutput", "HessianOutput")
-_PROBES_AT_ONCE = 64  # probes that are made and handed over together; bounds their own memory, not that of a pass
+_PROBES_AT_ONCE = 32  # probes that are made and handed over together; bounds their own memory, not that of a pass
 
 
 @dataclass(frozen=True)
@@ -174,12 +175,14 @@ def collect(
     rows = [start + plan.atoms for start, plan in zip(starts, plans, strict=True)]
     passes = max(plan.n_products for plan in plans)
     sums = [np.empty((plan.n_products, len(plan.atoms), 3)) for plan in plans]
-    for first in range(0, passes, _PROBES_AT_ONCE):
-        wanted = range(first, min(first + _PROBES_AT_ONCE, passes))
-        found = products(_unit_probes(like, rows, plans, wanted)).detach().cpu().numpy()
-        for f, plan in enumerate(plans):
-            last = min(wanted.stop, plan.n_products)
-            sums[f][first:last] = found[: max(last - first, 0), rows[f]]
+    with tqdm(total=passes, desc="Hessian", unit="product", disable=None, delay=5, leave=False) as bar:
+        for first in range(0, passes, _PROBES_AT_ONCE):
+            wanted = range(first, min(first + _PROBES_AT_ONCE, passes))
+            found = products(_unit_probes(like, rows, plans, wanted)).detach().cpu().numpy()
+            for f, plan in enumerate(plans):
+                last = min(wanted.stop, plan.n_products)
+                sums[f][first:last] = found[: max(last - first, 0), rows[f]]
+            bar.update(len(wanted))
     hessians = [_assemble(plan, s) for plan, s in zip(plans, sums, strict=True)]
     _drop_wrong(products, like, rows, hessians, tolerance)
     return hessians

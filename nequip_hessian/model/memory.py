@@ -87,10 +87,11 @@ def free_memory(device: torch.device) -> float:
     return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
-def graph_bytes(model: Any, inputs: AtomicDataDict.Type, forward: Callable[..., Any]) -> tuple[float, float]:
+def graph_bytes(model: Any, inputs: AtomicDataDict.Type) -> tuple[float, float]:
     """Bytes an edge that the graph of the forces keeps, and that of one product.
 
     Measured once for a model, on copies of the batch's frame with most edges: what autograd saves, each storage once.
+    It is the eager model's, also where a compiled one is used, whose graphs are the smaller ones; so it compiles nothing.
     """
     found = getattr(model, "_graph_bytes", None)
     if found is None:
@@ -98,8 +99,8 @@ def graph_bytes(model: Any, inputs: AtomicDataDict.Type, forward: Callable[..., 
         copies, _ = gather_frames(inputs, torch.tensor([largest, largest], device=inputs["pos"].device))
         probe = torch.ones_like(copies[AtomicDataDict.POSITIONS_KEY])
         edges = max(1, copies[AtomicDataDict.EDGE_INDEX_KEY].shape[1])
-        forces = _saved(lambda: forward(dict(copies)))
-        both = _saved(lambda: forward({**copies, HESSIAN_PROBE_KEY: probe}))
+        forces = _saved(lambda: model.model(dict(copies)))
+        both = _saved(lambda: model.model({**copies, HESSIAN_PROBE_KEY: probe}))
         found = (forces / edges, max(both - forces, 1.0) / edges)
         model._graph_bytes = found
     return found

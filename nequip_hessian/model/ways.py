@@ -112,7 +112,7 @@ def in_copies(
     own = out[HESSIAN_PRODUCT_KEY]
     flat = torch.cat([own, own.new_zeros((n_probes - 1) * n_nodes, 3)])
     which, frames = torch.nonzero(carries[1:], as_tuple=True)
-    cap, keep = _plan_copies(model, forward, inputs, frames, memory)
+    cap, keep = _plan_copies(model, inputs, frames, memory)
     for part in chunks(inputs, frames, cap):
         copies, atoms = gather_frames(inputs, frames[part])
         rows = torch.repeat_interleave(which[part] + 1, copies[AtomicDataDict.NUM_NODES_KEY]) * n_nodes + atoms
@@ -134,12 +134,12 @@ def _products_of(model: Any, forward: Forward, copies: AtomicDataDict.Type, *, k
 
 
 def _plan_copies(
-    model: Any, forward: Forward, inputs: AtomicDataDict.Type, frames: torch.Tensor, memory: float | None
+    model: Any, inputs: AtomicDataDict.Type, frames: torch.Tensor, memory: float | None
 ) -> tuple[int, bool]:
     """Most edges a pass, and whether the graphs of all passes may stay until the backward pass."""
     if memory is None or not len(frames) or not (model.training and torch.is_grad_enabled()):
         return MAX_EDGES_PER_PASS, True
-    forces, product = graph_bytes(model, inputs, forward)
+    forces, product = graph_bytes(model, inputs)
     per_edge = forces + product
     keep = per_edge * float(frame_edges(inputs)[frames].sum()) <= memory
     return (MAX_EDGES_PER_PASS if keep else max(1, min(MAX_EDGES_PER_PASS, int(memory / per_edge)))), keep
@@ -164,7 +164,7 @@ def in_loop(model: Any, forward: Forward, data: AtomicDataDict.Type, *, memory: 
         position, out = forces_with_graph(model, forward, rest)
         group, keep = len(stacked), True
         if training and memory is not None:
-            forces, product = graph_bytes(model, inputs, forward)
+            forces, product = graph_bytes(model, inputs)
             edges = float(inputs[AtomicDataDict.EDGE_INDEX_KEY].shape[1])
             keep = (forces + product * len(stacked)) * edges <= memory
             group = max(1, int((memory / max(edges, 1.0) - forces) / product)) if not keep else group

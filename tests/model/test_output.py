@@ -233,7 +233,7 @@ def test_atoms_that_coincide_stop_the_training(pair):
     assert torch.isfinite(out["hessian_product"][:3]).all()
     label = {**data, "hessian_product": torch.zeros(6, 6), "hessian_weight": torch.ones(2, 1)}
     label["hessian_geometry"] = torch.tensor([[4], [17]])
-    with pytest.raises(DivergedError, match="found nan for geometry 17. Look at the geometry"):
+    with pytest.raises(DivergedError, match=r"found nan for geometry 17\. Look at the geometry"):
         HessianMeanSquaredError()(out, label)
 
 
