@@ -1,0 +1,133 @@
+"""The evaluation page at the end of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from nequip.utils import RankedLogger
+
+from nequip_hessian.errors import ConfigError
+
+_log = RankedLogger(__name__, rank_zero_only=True)
+
+
+class WriteEvaluationPage(Callback):
+    """Evaluate the best checkpoint when the training ends, as `nequip-hessian evaluate` does, and write its page.
+
+    Rank zero does it while the others wait. What goes wrong in it is a warning: the training, its checkpoints
+    and a test run that follows are not touched. The predictions are kept in the folder, so that the command
+    can be repeated with more tasks later.
+
+    Args:
+        output: folder of the page; default: `evaluation` beside the checkpoint
+        store: labelled geometries; default: the store that the training reads
+        split: `scheme:part` each; default: the test parts of the store's first scheme, or everything
+        tasks: see `nequip_hessian.evaluate_options.TASKS`; default: those of the command
+        limit: at most so many geometries; reactions: at most so many reactions
+        name: of this model on the page
+        baseline: other models by name (files, `tblite`, `ase:NAME`), before this one on the page
+        device: `cpu` or `cuda`, for the evaluation
+        options: further fields of `nequip_hessian.evaluate_options.Options`, e.g. {masses: isotopic}
+
+    Raises:
+        ConfigError: wrong options, or a trainer without ModelCheckpoint; both before the training.
+
+    Example:
+        .. code-block:: yaml
+
+            callbacks:
+              - _target_: lightning.pytorch.callbacks.ModelCheckpoint
+                dirpath: ${hydra:runtime.output_dir}
+              - _target_: nequip_hessian.train.WriteEvaluationPage
+                tasks: [accuracy, minima, thermochemistry]
+                limit: 200
+    """
+
+    def __init__(
+        self,
+        output: str | None = None,
+        store: str | None = None,
+        split: Sequence[str] = (),
+        tasks: Sequence[str] | None = None,
+        limit: int | None = None,
+        reactions: int | None = None,
+        name: str = "this model",
+        baseline: Mapping[str, str] | None = None,
+        device: str = "cpu",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        from nequip_hessian.evaluate_options import DEFAULT_TASKS, Options  # not a part of every training
+
+        parts = (split,) if isinstance(split, str) else tuple(split)
+        try:
+            self.options = Options(
+                split=parts,
+                limit=limit,
+                reactions=reactions,
+                tasks=DEFAULT_TASKS if tasks is None else tuple(tasks),
+                **dict(options or {}),
+            )
+        except TypeError as exc:
+            raise ConfigError(f"WriteEvaluationPage options: {exc}; see nequip_hessian.evaluate_options") from None
+        self.output, self.store, self.device = output, store, device
+        self.baseline, self.name = dict(baseline or {}), name
+        if name in self.baseline:
+            raise ConfigError(f"WriteEvaluationPage: a baseline has this model's name, {name!r}; set name")
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Refuse before the training what could not be evaluated after it."""
+        if stage != "fit":
+            return
+        if not trainer.checkpoint_callbacks:
+            raise ConfigError("WriteEvaluationPage: the trainer keeps no checkpoint; add ModelCheckpoint to callbacks")
+        place = self._store(trainer)
+        if not place.exists():
+            raise ConfigError(f"WriteEvaluationPage: no store {place}; set store")
+
+    def _store(self, trainer: lightning.Trainer) -> Path:
+        if self.store is not None:
+            return Path(self.store)
+        datasets = getattr(getattr(trainer, "datamodule", None), "train_dataset_config", None)
+        found = datasets[0].get("store") if datasets else None
+        if found is None:
+            raise ConfigError("WriteEvaluationPage: the training reads no Hessian store; set store")
+        return Path(found)
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write the page from the best checkpoint."""
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        checkpoint = next((path for path in _checkpoints(trainer) if path), None)
+        if checkpoint is None:
+            _log.warning("WriteEvaluationPage: no checkpoint was written, so there is nothing to evaluate")
+            return
+        out = Path(self.output) if self.output else Path(checkpoint).parent / "evaluation"
+        try:
+            with torch.enable_grad():
+                page = self._write(trainer, checkpoint, out)
+        except Exception as exc:  # hours of training must not end in a traceback because of a page
+            again = f"nequip-hessian evaluate {checkpoint} {self._store(trainer)} -o {out}"
+            _log.warning(f"WriteEvaluationPage: not written: {type(exc).__name__}: {exc}; try again: {again}")
+            return
+        _log.info(f"Evaluation page: {page}")
+
+    def _write(self, trainer: lightning.Trainer, checkpoint: str, out: Path) -> Path:
+        from nequip_hessian.evaluate import evaluate, load_models
+        from nequip_hessian.report import write_report
+        from nequip_hessian.store import HessianStore
+
+        entries = [*(f"{name}={model}" for name, model in self.baseline.items()), f"{self.name}={checkpoint}"]
+        models = load_models(entries, self.device)
+        return write_report(evaluate(models, HessianStore(self._store(trainer)), out, self.options), out)
+
+
+def _checkpoints(trainer: lightning.Trainer) -> list[str]:
+    """The best checkpoint of each callback, then the last."""
+    kept = trainer.checkpoint_callbacks
+    names = ("best_model_path", "last_model_path")
+    return [str(getattr(callback, name, "")) for name in names for callback in kept]
