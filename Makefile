@@ -47,6 +47,8 @@ site: $(VENV)/.test
 experiments: $(VENV)/.test
 	$(BIN)/python experiments/seed-table/run.py --store datasets/reactions-xtb/reactions-xtb.zarr --work $(OUT)/seed-table
 	$(BIN)/python experiments/seed-table/run.py --store datasets/reactions-xtb/reactions-xtb.zarr --work $(OUT)/seed-table --plan estimators
+	$(BIN)/python experiments/seed-table/run.py --store datasets/reactions-xtb/reactions-xtb.zarr --work $(OUT)/seed-table --plan release
+	$(BIN)/python experiments/seed-table/outcomes.py --store datasets/reactions-xtb/reactions-xtb.zarr --work $(OUT)/seed-table
 	$(BIN)/python experiments/seed-table/tables.py
 
 clean:

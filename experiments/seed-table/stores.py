@@ -34,13 +34,12 @@ def make_stores(source: Path, folder: Path, seed: int = 1) -> None:
     store = HessianStore(source)
     if not (folder / "all.zarr").exists():
         (folder / "all.zarr").symlink_to(source.resolve())
-    attributes = {name: store.attributes[name] for name in ("license", "title") if store.attributes.get(name)}
+    attributes = _attributes(store)
     if not (folder / "train.zarr").exists():
         _train(store, folder / "train.zarr", attributes, seed)
     if not (folder / "test.zarr").exists():
         _test(store, folder / "test.zarr", attributes)
-    if not (folder / "neb.zarr").exists():
-        _paths(store, folder / "neb.zarr", attributes)
+    reactions_store(source, folder / "neb.zarr", NEB_REACTIONS)
 
 
 def _part(store: HessianStore, scheme: str, *names: str) -> list[int]:
@@ -93,12 +92,20 @@ def _test(store: HessianStore, path: Path, attributes: dict[str, Any]) -> None:
         writer.set_split("test", ["train", "val", "test", "test_irc", "test_displaced"], np.array(codes, dtype=np.int8))
 
 
-def _paths(store: HessianStore, path: Path, attributes: dict[str, Any]) -> None:
+def reactions_store(source: Path, path: Path, count: int) -> None:
+    """Write `count` held-out reactions, evenly spread, with their paths, where that store is missing."""
+    if path.exists():
+        return
+    store = HessianStore(source)
     held_out = set(_part(store, SCHEME, "test"))
     reactions = [r for r in store.reactions() if r.transition_state in held_out and r.reactant in held_out]
-    if len(reactions) > NEB_REACTIONS:
-        reactions = [reactions[i] for i in np.linspace(0, len(reactions) - 1, NEB_REACTIONS).round().astype(int)]
-    with StoreWriter(path, dtype="float32", attributes=attributes) as writer:
+    if len(reactions) > count:
+        reactions = [reactions[i] for i in np.linspace(0, len(reactions) - 1, count).round().astype(int)]
+    with StoreWriter(path, dtype="float32", attributes=_attributes(store)) as writer:
         for reaction in reactions:
             members = [reaction.reactant, reaction.transition_state, reaction.product, *reaction.path]
             writer.extend(store[i] for i in dict.fromkeys(members) if i is not None)
+
+
+def _attributes(store: HessianStore) -> dict[str, Any]:
+    return {name: store.attributes[name] for name in ("license", "title") if store.attributes.get(name)}

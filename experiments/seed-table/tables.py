@@ -21,6 +21,7 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "seed-table"
 from estimators import section as estimators_section  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
+from outcomes import section as outcomes_section  # noqa: E402
 from plan import PLANS  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -60,7 +61,8 @@ Result = dict[str, Any]
 
 def read_results(folder: Path) -> list[Result]:
     """All results, by name."""
-    return [json.loads(path.read_text()) | {"file": path.name} for path in sorted(folder.glob("*.json"))]
+    runs = [path for path in sorted(folder.glob("*.json")) if path.name != "outcomes.json"]
+    return [json.loads(path.read_text()) | {"file": path.name} for path in runs]
 
 
 def figure_of(result: Result, where: str, name: str) -> float | None:
@@ -256,7 +258,7 @@ def special_tables(results: list[Result]) -> list[str]:
     return lines
 
 
-def page(everything: list[Result], figures: Path) -> str:
+def page(everything: list[Result], folder: Path, figures: Path) -> str:
     """The whole page."""
     results = of_plan(everything, "seed-table")
     run = results[0]["run"]
@@ -274,6 +276,7 @@ def page(everything: list[Result], figures: Path) -> str:
     for data in ("mixed", "stationary"):
         lines += main_table(results, data)
     lines += [*efficiency(results, figures), *special_tables(results)]
+    lines += outcomes_section(folder)
     lines += estimators_section(of_plan(everything, "estimators"), figures)
     return "\n".join([*lines, *cost_table(results)])
 
@@ -311,7 +314,7 @@ def main() -> int:
     if not of_plan(results, "seed-table"):
         parser.error(f"no result in {args.results}; run.py makes them")
     (args.output / "figures").mkdir(parents=True, exist_ok=True)
-    (args.output / "results.md").write_text(page(results, args.output / "figures"))
+    (args.output / "results.md").write_text(page(results, args.results, args.output / "figures"))
     write_csv(results, args.results / "results.csv")
     return 0
 

@@ -1,0 +1,108 @@
+"""What comes out for a chemist: `python experiments/seed-table/outcomes.py --store STORE --work WORK`.
+
+Transition states found, barriers, bands, frequencies, zero-point energies and the temperature at which molecules fall
+apart, for the E-F and E-F-H models of the first seed (trained on `mixed`) on 30 held-out reactions, by
+`nequip-hessian evaluate`. Hours on two cores; interrupted, it goes on where it was. Writes results/outcomes.json, the
+figures of its report, and the page itself into WORK/outcomes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from plan import Run
+from run import HERE, SCRIPTS, environment
+from stores import reactions_store
+
+REACTIONS = 30
+TASKS = "minima,thermochemistry,neb,saddle,md"
+ARMS = ("E-F", "E-F-H")
+FIGURES = {
+    "saddle_success": ("transition states found that connect the right ends", "%", 100),
+    "saddle_first_order": ("searches that end in one imaginary mode", "%", 100),
+    "saddle_rmsd": ("RMSD of the found transition state", "Å", 1),
+    "saddle_barrier_mae": ("barrier MAE at the found transition state", "meV", 1000),
+    "saddle_gradients": ("force calls of a search with the model's Hessian", "", 1),
+    "saddle_hessians": ("Hessian calls of it", "", 1),
+    "saddle_gradients_plain": ("force calls of the same search without", "", 1),
+    "neb_failure_rate": ("NEBs that failed", "%", 100),
+    "barrier_mae": ("NEB barrier MAE (converged)", "meV", 1000),
+    "imaginary_agreement": ("number of imaginary modes agrees, reference geometries", "%", 100),
+    "frequency_low_mae": ("frequency MAE below 400 cm⁻¹, reference geometries", "cm⁻¹", 1),
+    "frequency_high_mae": ("frequency MAE above 400 cm⁻¹, reference geometries", "cm⁻¹", 1),
+    "relaxed_frequency_mae": ("frequency MAE at the models' own minima", "cm⁻¹", 1),
+    "zpe_mae": ("zero-point energy MAE", "meV", 1000),
+    "gibbs_barrier_mae": ("Gibbs barrier MAE at the reference geometries", "meV", 1000),
+    "md_failure_temperature": ("temperature at which a bond fails", "K", 1),
+    "md_survival": ("molecules whole at the end of the ramp (2000 K)", "%", 100),
+}
+
+
+def section(results: Path) -> list[str]:
+    """Table for docs/results.md; empty where there are no outcomes yet."""
+    file = results / "outcomes.json"
+    if not file.exists():
+        return []
+    found = json.loads(file.read_text())
+    lines = [
+        "## Outcomes: transition states, paths, frequencies, dynamics",
+        "",
+        f"The models of the first seed trained on `mixed`, on {found['reactions']} held-out reactions; in brackets the "
+        "number of cases. A search that fails is in no mean, it is in its rate. Made by `outcomes.py`.",
+        "",
+        "| | " + " | ".join(found["models"]) + " |",
+        "|---" + "|---:" * len(found["models"]) + "|",
+    ]
+    for name, (title, unit, scale) in FIGURES.items():
+        cells = [_cell(model.get(name), scale) for model in found["models"].values()]
+        lines.append(f"| {title}{', ' + unit if unit else ''} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _cell(figure: dict[str, Any] | None, scale: float) -> str:
+    if figure is None or figure["value"] is None:
+        return "–"
+    return f"{scale * figure['value']:.3g} ({figure['n']})"
+
+
+def main() -> int:
+    """Evaluate, and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", type=Path, required=True, help="the built data set reactions-xtb")
+    parser.add_argument("--work", type=Path, required=True, help="the folder that run.py worked in")
+    parser.add_argument(
+        "--results", type=Path, default=HERE / "results", help="folder of results (default: beside this)"
+    )
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: all cores")
+    args = parser.parse_args()
+    models = {arm: args.work / Run(arm, "mixed", 1, 1).name / "last.ckpt" for arm in ARMS}
+    missing = [str(path) for path in models.values() if not path.is_file()]
+    if missing:
+        parser.error(f"{', '.join(missing)}: no such file; run.py makes it")
+    store, page = args.work / "stores" / "outcomes.zarr", args.work / "outcomes"
+    reactions_store(args.store, store, REACTIONS)
+    command = [str(SCRIPTS / "nequip-hessian"), "evaluate", *(f"{arm}={path}" for arm, path in models.items())]
+    command += [str(store), "-o", str(page), "--tasks", TASKS, "--workers", str(args.processes)]
+    if subprocess.run(command, env=environment(), check=False).returncode:
+        return 1
+    report = json.loads((page / "report.json").read_text())
+    kept = {
+        "reactions": len(report["reference_paths"]),
+        "settings": report["settings"],
+        "versions": report["versions"],
+        "store_sha256": report["store"]["sha256"],
+        "model_sha256": {model["name"]: model["sha256"] for model in report["models"]},
+        "models": {model["name"]: model["figures"] for model in report["models"]},
+    }
+    (args.results / "outcomes.json").write_text(json.dumps(kept, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
