@@ -134,9 +134,12 @@ def main_table(results: list[Result], data: str) -> list[str]:
         lines += comparison(chosen, part, ERRORS, part == "test_displaced" and bool(chosen["E-F-H"]))
     lines += ["Vibrations of the held-out stationary points, at the reference geometries", ""]
     lines += comparison(chosen, "stationary", STATIONARY, False)
-    reactions = len(next(r for found in chosen.values() for r in found)["reaction_list"])
-    lines += [f"Barriers of {reactions} held-out reactions", ""]
-    lines += comparison(chosen, "reactions", REACTIONS, False)
+    searched = {arm: [r for r in found if r["reaction_list"]] for arm, found in chosen.items()}
+    if any(searched.values()):
+        reactions = max(len(r["reaction_list"]) for found in searched.values() for r in found)
+        seeds = ", ".join(f"{arm} {len(found)}" for arm, found in searched.items() if found)
+        lines += [f"Barriers of {reactions} held-out reactions (seeds: {seeds})", ""]
+        lines += comparison(searched, "reactions", REACTIONS, False)
     return [*lines, sources([r for found in chosen.values() for r in found]), ""]
 
 
