@@ -32,7 +32,7 @@ class Recomputed(torch.autograd.Function):
     def of(values: torch.Tensor, groups: Groups, model: Any) -> torch.Tensor:
         """Give `values` (N, 3K) the gradient of what `groups` compute: column blocks of them, in order."""
         parameters = [p for p in model.parameters() if p.requires_grad and p.numel()]
-        found: torch.Tensor = Recomputed.apply(values, groups, *parameters)  # type: ignore[no-untyped-call]
+        found: torch.Tensor = Recomputed.apply(values, groups, *parameters)
         return found
 
     @staticmethod
@@ -91,7 +91,7 @@ def graph_bytes(model: Any, inputs: AtomicDataDict.Type) -> tuple[float, float]:
     """Bytes an edge that the graph of the forces keeps, and that of one product.
 
     Measured once for a model, on copies of the batch's frame with most edges: what autograd saves, each storage once.
-    It is the eager model's, also where a compiled one is used, whose graphs are the smaller ones; so it compiles nothing.
+    It is the eager model's, also where a compiled one is used, whose graphs are the smaller ones: nothing is traced.
     """
     found = getattr(model, "_graph_bytes", None)
     if found is None:
