@@ -47,7 +47,7 @@ def workplace(tmp_path_factory):
 
 def test_every_page_prepares_in_the_same_way():
     assert all(PREPARATION in dict.fromkeys(text for _, text in blocks(page)) for page in PAGES)
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 9
 
 
 @pytest.fixture(scope="module")

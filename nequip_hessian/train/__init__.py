@@ -14,6 +14,7 @@ from nequip_hessian.train.loss import (
     EnergyForceStressHessianLoss,
 )
 from nequip_hessian.train.metrics import EnergyForceHessianMetrics, EnergyForceStressHessianMetrics
+from nequip_hessian.train.page import WriteEvaluationPage
 from nequip_hessian.train.sparse import SparseMeanSquaredError
 from nequip_hessian.train.spectra import (
     EigenvalueMeanAbsoluteError,
@@ -47,4 +48,5 @@ __all__ = [
     "MassWeightedHessianRootMeanSquaredError",
     "SparseMeanSquaredError",
     "StopAtNonFinite",
+    "WriteEvaluationPage",
 ]
