@@ -18,7 +18,7 @@ from nequip_hessian.errors import ConfigError, StoreError
 from nequip_hessian.store.attributes import SCHEME, provenance_entry
 from nequip_hessian.store.build import Builder
 from nequip_hessian.store.files import DirectoryFiles, Files, open_files
-from nequip_hessian.store.layout import SPLIT_PREFIX
+from nequip_hessian.store.layout import SPLIT_PREFIX, VERSION
 from nequip_hessian.store.reader import HessianStore
 from nequip_hessian.store.repack import DERIVED, other_attributes
 from nequip_hessian.store.splitting import assign, clusters
@@ -87,7 +87,7 @@ def add_split(
         builder.add_split(scheme, parts, codes, {"recipe": dict(recipe)})
         entry = provenance_entry({"routine": "split", "options": {"scheme": scheme, **recipe}})
         attributes = {
-            "version": own["version"],
+            "version": VERSION,
             **{key: value for key, value in own.items() if key not in DERIVED},
             "counts": own["counts"],
             "levels_of_theory": own["levels_of_theory"],

@@ -12,7 +12,7 @@ from typing import Any, Final
 from nequip_hessian import __version__
 from nequip_hessian.errors import RecordError, StoreError
 from nequip_hessian.record import UNKNOWN_LEVEL, LevelOfTheory
-from nequip_hessian.store.layout import NAME, VERSION
+from nequip_hessian.store.layout import NAME, READ_TOO, VERSION
 from nequip_hessian.store.schema import complaints, place
 
 AUTHOR_KEYS: Final = ("id", "title", "description", "dataset_version", "license", "doi", "extra")
@@ -140,7 +140,7 @@ def check_version(attributes: Mapping[str, Any], where: str) -> None:
         StoreError: the version is not the one this package reads.
     """
     found = attributes.get("version")
-    if found == VERSION:
+    if found in (VERSION, *READ_TOO.get(VERSION, ())):
         return
     entries = [entry for entry in attributes.get("provenance") or [] if isinstance(entry, Mapping)]
     writers = [f"{entry.get('creator')} {entry.get('version')}" for entry in entries[-1:]]

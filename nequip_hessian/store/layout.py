@@ -25,6 +25,8 @@ SCHEMA_FOLDER: Final = "v0.1"
 _ROOT_SCHEMA: Final = json.loads((files("nequip_hessian.schemas") / SCHEMA_FOLDER / "root.schema.json").read_text())
 VERSION: Final[str] = _ROOT_SCHEMA["$defs"]["hessian_zarr"]["properties"]["version"]["const"]
 """Said in one place, the schema; a release changes that line and nothing else."""
+READ_TOO: Final = {"0.1": ("0.1.dev",)}
+"""Versions that are read like a later one, as what they say is the same; `repack` writes the later one."""
 
 UUID: Final = "2a1c1ede-fa31-42b1-a1ce-28e9ce30a5ae"
 """Identity of the convention in `zarr_conventions`; fixed for ever."""

@@ -45,7 +45,7 @@ UNREADABLE = {
     "version alone": lambda path: (
         path.mkdir(),
         (path / "zarr.json").write_text(
-            '{"zarr_format": 3, "node_type": "group", "attributes": {"hessian_zarr": {"version": "0.1.dev"}}}'
+            '{"zarr_format": 3, "node_type": "group", "attributes": {"hessian_zarr": {"version": "0.1"}}}'
         ),
     ),
 }
