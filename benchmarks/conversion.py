@@ -1,0 +1,124 @@
+"""Memory and time of `convert` while the input grows, and with one and two processes, in one run.
+
+    python benchmarks/conversion.py [--least 50] [--files 40] [--output docs/scale.md]
+
+Memory: one file of 50, 500 and 5000 geometries (springs between nine atoms, with
+exact forces and Hessians); the peak of the resident memory is that of the whole
+command. Time: 40 files of text that take long to read, by one process and by
+two; CPU time is that of the command and its workers together, and the gain is
+the ratio of wall times, which means something on an idle machine only: the load
+at the beginning stands beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from springs import spring_network  # noqa: E402 - found by the line above
+
+from nequip_hessian.formats.extxyz import write_extxyz  # noqa: E402
+from nequip_hessian.record import LabelledGeometry  # noqa: E402
+
+BEGIN, END = "<!-- made by benchmarks/conversion.py -->", "<!-- end -->"
+CHILD = """
+import resource, sys, time
+from nequip_hessian.cli import main
+start = time.perf_counter()
+status = main(["convert", *sys.argv[1:]])
+seconds = time.perf_counter() - start
+mine, workers = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+cpu = sum(one.ru_utime + one.ru_stime for one in (mine, workers))
+print("measured", status, mine.ru_maxrss, workers.ru_maxrss, cpu, seconds)
+"""
+
+
+def write(path: Path, seeds: range, atoms: int = 9) -> None:
+    """Write geometries that are all different."""
+
+    def records():
+        for seed in seeds:
+            positions, forces, hessian = spring_network(atoms, seed)
+            yield LabelledGeometry(numbers=[6] * atoms, positions=positions, energy=-1.0, forces=forces,
+                                   hessian=hessian, label=f"springs {seed}")  # fmt: skip
+
+    write_extxyz(path, records())
+
+
+def convert(source: Path, target: Path, workers: int) -> tuple[float, float, float]:
+    """Peak memory of the command (MiB), CPU seconds of it and its workers, wall seconds."""
+    command = [sys.executable, "-c", CHILD, str(source), "-o", str(target), "--workers", str(workers)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    status, peak, _, cpu, seconds = done.stdout.rsplit("measured", 1)[1].split()
+    if status != "0":
+        raise RuntimeError(done.stderr)
+    return int(peak) / 1024, float(cpu), float(seconds)
+
+
+def memory(folder: Path, least: int) -> list[list[str]]:
+    """Rows of the table of memory."""
+    rows = []
+    for count in (least, 10 * least, 100 * least):
+        source = folder / f"{count}.xyz"
+        write(source, range(count))
+        peak, cpu, _ = convert(source, folder / f"{count}.zarr", 1)
+        size = source.stat().st_size
+        rows.append([str(count), f"{size / 1e6:.1f}", f"{peak:.0f}", f"{cpu:.1f}"])
+        print(*rows[-1], sep="  ", flush=True)
+    return rows
+
+
+def speed(folder: Path, files: int) -> list[list[str]]:
+    """Rows of the table of time."""
+    (folder / "many").mkdir()
+    for number in range(files):
+        write(folder / "many" / f"{number}.xyz", range(10 * number, 10 * number + 10), atoms=16)
+    rows, first = [], 0.0
+    for workers in (1, 2):
+        load = os.getloadavg()[0]
+        _, cpu, seconds = convert(folder / "many", folder / f"w{workers}.zarr", workers)
+        first = first or seconds
+        rows.append([str(workers), f"{cpu:.1f}", f"{seconds:.1f}", f"{first / seconds:.2f}", f"{load:.1f}"])
+        print(*rows[-1], sep="  ", flush=True)
+    return rows
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(line) + " |" for line in [header, ["---:"] * len(header), *rows]]
+
+
+def main() -> None:
+    """Measure, print, and put the tables into a page between its marks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--least", type=int, default=50, help="geometries of the smallest input (default: 50)")
+    parser.add_argument("--files", type=int, default=40, help="files of the comparison of processes (default: 40)")
+    parser.add_argument("--output", type=Path, help="a page whose tables are to be replaced, e.g. docs/scale.md")
+    args = parser.parse_args()
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = memory(Path(folder), args.least)
+        times = speed(Path(folder), args.files)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    lines = [f"{date.today()}, {platform.system()} {machine}.", ""]
+    lines += _markdown(["geometries", "input, MB", "peak memory, MiB", "CPU, s"], sizes)
+    lines += ["", *_markdown(["processes", "CPU, s", "wall, s", "gain", "load before"], times)]
+    text = "\n".join(lines)
+    print(text, f"\nin {time.perf_counter() - begun:.0f} s")
+    if args.output:
+        before, rest = args.output.read_text().split(BEGIN, 1)
+        args.output.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
+
+
+if __name__ == "__main__":
+    main()
