@@ -30,7 +30,7 @@ from nequip_hessian.evaluate_options import Options
 from nequip_hessian.evaluate_tasks import ALL_TASKS
 from nequip_hessian.store import HessianStore
 
-__all__ = ["Model", "Options", "evaluate", "load_models"]
+__all__ = ["Evaluation", "Model", "Options", "evaluate", "load_models"]
 
 
 def evaluate(
