@@ -12,7 +12,7 @@ from typing import Final
 
 from nequip_hessian.errors import ConfigError, FormatError
 from nequip_hessian.formats import matches_any
-from nequip_hessian.formats._source import stem
+from nequip_hessian.formats._source import readable, stem
 
 GROUP_RULES: Final = ("auto", "folder", "file", "formula", "none")
 
@@ -55,7 +55,7 @@ def gather(inputs: Iterable[str | Path]) -> list[Input]:
 
     Raises:
         ConfigError: nothing was named.
-        FormatError: a list cannot be read, or a pattern matches nothing.
+        FormatError: a list cannot be read, a pattern matches nothing, or there is no file in any folder.
     """
     found: dict[str, Input] = {}
     named = [str(entry) for entry in inputs]
@@ -64,6 +64,11 @@ def gather(inputs: Iterable[str | Path]) -> list[Input]:
     for entry in named:
         for item in _expand(entry, Path()):
             found.setdefault(os.path.abspath(item.path), item)
+    if not found:
+        raise FormatError(
+            f"{', '.join(named[:4])}: no file there has the name of a known format (*.log, *.fchk, *.hess, ...); "
+            "name the files themselves: then their content decides"
+        )
     return list(found.values())
 
 
@@ -152,7 +157,8 @@ def group_of(path: Path, name: str, common: Path, rule: str, formula: str) -> tu
         The group's name and the role, each possibly None; roles come with `auto` and `folder` only.
     """
     folder = Path(os.path.abspath(path.parent))
-    below = "" if folder == common else folder.relative_to(common).as_posix()
+    below = "" if folder == common else readable(folder.relative_to(common).as_posix())
+    last = readable(folder.name)
     role, rest = role_of(name)
     if rule == "none":
         return None, None
@@ -161,8 +167,8 @@ def group_of(path: Path, name: str, common: Path, rule: str, formula: str) -> tu
     if rule == "file":
         return f"{below}/{name}" if below else name, None
     if rule == "folder" or below:
-        return below or folder.name or "all", role
-    return (rest or folder.name or "all", role) if role else (name, None)
+        return below or last or "all", role
+    return (rest or last or "all", role) if role else (name, None)
 
 
 def reaction_groups(files: Sequence[Input], common: Path, rule: str) -> set[str]:
@@ -185,4 +191,4 @@ def reaction_groups(files: Sequence[Input], common: Path, rule: str) -> set[str]
 
 def name_of(path: Path) -> str:
     """Return what a file is called: its name without endings; an xtb `hessian` is called after its folder."""
-    return path.parent.name if path.name == "hessian" else stem(path)
+    return readable(path.parent.name) if path.name == "hessian" else stem(path)

@@ -249,7 +249,9 @@ class LabelledGeometry:
                 raise RecordError(f"{name}: expected one of {', '.join(allowed)}, found {value!r}{self._where()}")
         for name in ("group", "label"):
             value = getattr(self, name)
-            if value is not None and (not value or any(ord(c) < 32 or ord(c) == 127 for c in value)):
+            if value is not None and (
+                not value or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in value)
+            ):
                 raise RecordError(f"{name}: expected text without control characters, found {value!r}")
 
     def _set_active(self) -> None:

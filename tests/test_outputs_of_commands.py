@@ -1,5 +1,8 @@
 """What a user points a command at by mistake: nothing is lost, nothing hangs, the mistake is told before the work."""
 
+import bz2
+import gzip
+import lzma
 import os
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from ase.build import molecule
 from nequip_hessian.analysis.saddle import SaddleSearch, judge
 from nequip_hessian.cli import main
 from nequip_hessian.errors import ConfigError
+from nequip_hessian.store import HessianStore
 
 DATA = Path(__file__).parent / "formats" / "data"
 
@@ -33,6 +37,51 @@ def test_a_pipe_among_the_inputs_does_not_stop_a_conversion(tmp_path, capsys):
     assert main(["convert", str(folder), "-o", str(tmp_path / "a.zarr")]) == 0
     assert main(["convert", str(folder / "pipe.log"), "-o", str(tmp_path / "b.zarr")]) == 1
     assert "found a pipe" in capsys.readouterr().err
+
+
+def test_names_that_are_no_text_and_links_in_a_circle(tmp_path, capsys):
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    water = (DATA / "water_hf_pyscf.json").read_bytes()
+    for name in (b"a b.json", "ü水.json".encode(), b"new\nline.json", b"bad\xff.json"):
+        (folder / os.fsdecode(name)).write_bytes(water)
+    (folder / "loop").symlink_to(".")
+    (folder / "dangling.log").symlink_to("nowhere")
+    assert main(["convert", str(folder), "-o", str(tmp_path / "s p" / "ü.zarr")]) == 3
+    printed = capsys.readouterr()
+    assert "1 taken, 3 duplicate, 1 refused" in printed.out
+    assert "dangling.log" in printed.err
+    only = os.fsdecode(os.fsencode(folder) + b"/bad\xff.json")
+    assert main(["convert", only, "-o", str(tmp_path / "b.zarr")]) == 0
+    assert HessianStore(tmp_path / "b.zarr").label(0) == "bad_"
+
+
+@pytest.mark.parametrize(("ending", "packed"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_compressed_outputs_in_a_folder_are_read(ending, packed, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    (folder / f"water.out.{ending}").write_bytes(packed((DATA / "nwchem" / "water.out").read_bytes()))
+    assert main(["convert", str(folder), "-o", str(tmp_path / "a.zarr")]) == 0
+    monkeypatch.setattr("nequip_hessian.formats._source.LARGEST_TEXT", 10_000)  # as a file that grows without end
+    assert main(["convert", str(folder / f"water.out.{ending}"), "-o", str(tmp_path / "b.zarr")]) == 1
+    assert "when decompressed" in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_called_so(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["convert", str(tmp_path / "empty"), "-o", str(tmp_path / "a.zarr")]) == 1
+    assert "no file there has the name of a known format" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [["validate"], ["info"], ["repack", "-o", "x.zarr"], ["export", "--format", "fchk", "-o", "x"]]
+)
+def test_a_pipe_in_place_of_a_store_is_not_waited_for(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    assert main([command[0], "pipe", *command[1:]]) == 1
+    printed = capsys.readouterr()
+    assert "found a pipe" in printed.out + printed.err
 
 
 @pytest.mark.parametrize("verb", ["vibrations", "ts", "irc", "neb", "reaction"])

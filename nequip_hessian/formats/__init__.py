@@ -19,7 +19,7 @@ from pathlib import Path
 from nequip_hessian.errors import FormatError, NoHessianError
 from nequip_hessian.formats._endings import ended
 from nequip_hessian.formats._foreign import foreign_program
-from nequip_hessian.formats._source import Reader, read_source
+from nequip_hessian.formats._source import Reader, plain_name, read_source
 from nequip_hessian.record import LabelledGeometry
 
 __all__ = ["Format", "format_of", "formats", "matches_any", "read"]
@@ -36,8 +36,9 @@ class Format:
     recognises: Callable[[Path], bool]
 
     def matches(self, path: Path) -> bool:
-        """Say whether a file name fits one of the patterns."""
-        return any(fnmatch.fnmatch(path.name, pattern) for pattern in self.patterns)
+        """Say whether a file name fits one of the patterns, a compressed one without the ending of the compression."""
+        names = (path.name, plain_name(path))
+        return any(fnmatch.fnmatch(name, pattern) for pattern in self.patterns for name in names)
 
 
 @functools.cache

@@ -6,12 +6,14 @@ import bz2
 import functools
 import gzip
 import hashlib
+import io
 import lzma
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +38,14 @@ ATOMIC_UNITS: Final[dict[str, tuple[str, float]]] = {
 }
 """Field -> (unit in the source, factor to ours); a source's gradient is the negative of our forces."""
 
-_OPENERS: Final[dict[str, Callable[[bytes], bytes]]] = {
-    ".gz": gzip.decompress,
-    ".xz": lzma.decompress,
-    ".bz2": bz2.decompress,
+_OPENERS: Final[dict[str, Callable[[io.BytesIO], IO[bytes]]]] = {
+    ".gz": lambda raw: cast(IO[bytes], gzip.GzipFile(fileobj=raw)),
+    ".xz": lambda raw: cast(IO[bytes], lzma.LZMAFile(raw)),  # noqa: SIM115 - of bytes in memory
+    ".bz2": lambda raw: cast(IO[bytes], bz2.BZ2File(raw)),
 }
+
+LARGEST_TEXT: Final = 2**31
+"""Bytes of a decompressed file; one that grows beyond them is refused before it fills the memory."""
 
 
 _BINARY: Final = {
@@ -83,7 +88,7 @@ class Source:
 
     def facts(self) -> dict[str, Any]:
         """Return name, size and sha256 for the provenance."""
-        return {"source": self.path.name, "size": self.size, "sha256": self.sha256}
+        return {"source": readable(self.path.name), "size": self.size, "sha256": self.sha256}
 
 
 def read_source(path: str | Path) -> Source:
@@ -103,9 +108,11 @@ def read_source(path: str | Path) -> Source:
     opener = _OPENERS.get(path.suffix.lower())
     if opener is not None:
         try:
-            data = opener(raw)
+            data = opener(io.BytesIO(raw)).read(LARGEST_TEXT + 1)
         except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as exc:
             raise FormatError(f"{path}: damaged {path.suffix} compression ({exc}); fetch the file again") from exc
+    if len(data) > LARGEST_TEXT:
+        raise FormatError(f"{path}: more than {LARGEST_TEXT >> 30} GiB when decompressed; unpack it if that is right")
     if not data.strip():
         raise FormatError(f"{path}: the file is empty")
     if b"\0" in data[:65536]:
@@ -188,10 +195,21 @@ def atomic_conversions(*, energy: bool = True, forces: bool = True) -> dict[str,
 
 def stem(path: Path) -> str:
     """Return the file name without the endings of format and compression, for use as a label."""
+    name = plain_name(path)
+    return readable(Path(name).stem or name)
+
+
+def plain_name(path: Path) -> str:
+    """Return the name of a file without the ending of its compression."""
     name = path.name
     for suffix in _OPENERS:
         name = name.removesuffix(suffix)
-    return Path(name).stem or name
+    return name
+
+
+def readable(name: str) -> str:
+    """Return a file name with `_` for what cannot stand in a label: control characters and bytes of no text."""
+    return "".join("_" if unicodedata.category(one) in ("Cc", "Cs") else one for one in name)
 
 
 def numbers(text: str, source: Source, line: int, expected: int | None = None, what: str = "numbers") -> FloatArray:

@@ -102,6 +102,8 @@ def read_card(path: str | Path) -> dict[str, Any]:
     Raises:
         StoreError: no readable YAML object.
     """
+    if Path(path).exists() and not Path(path).is_file():
+        raise StoreError(f"{path}: expected a card, found a folder, pipe or device")
     try:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         card = jsonable(found, f"{path}")

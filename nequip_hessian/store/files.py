@@ -192,6 +192,8 @@ def open_files(path: str | Path) -> Files:
         return DirectoryFiles(path)
     if not path.exists():
         raise StoreError(f"{path}: expected a Hessian store, found nothing there{_hint(path)}")
+    if not path.is_file():  # it would be waited for without end
+        raise StoreError(f"{path}: expected a store directory or zip file, found a pipe, socket or device")
     return ZipFiles(path)
 
 

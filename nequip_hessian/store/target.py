@@ -42,8 +42,10 @@ class Target:
     def _check(self) -> None:
         if self.path.suffix == ".zip" and self.profile != "publish":
             raise StoreError(f"{self.path}: a zip file is written by profile 'publish', not {self.profile!r}")
-        if not self.path.parent.is_dir():
-            raise StoreError(f"{self.path}: the folder {self.path.parent} does not exist; make it first")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise StoreError(f"{self.path}: the folder {self.path.parent} cannot be made: {exc.strerror}") from exc
         if not os.path.lexists(self.path):
             return
         if not self.overwrite:
