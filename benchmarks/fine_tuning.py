@@ -36,6 +36,8 @@ from nequip_hessian.store import HessianStore, StoreWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
+# nothing is chosen by validation; it must come after each epoch, because a checkpoint holds the averaged weights then
+SHORT_VALIDATION = "++trainer.limit_val_batches=1"
 RUNS = {
     "before": None,
     "few Hessians alone": "few",
@@ -122,15 +124,19 @@ def first_training(work: Path, epochs: int) -> Path:
     """Train on energies and forces and package the model."""
     folder, package = work / "base", (work / "base.nequip.zip").resolve()
     model = "training_module.model"
-    size = [f"{model}.num_features=16", f"{model}.num_layers=2", f"{model}.model_dtype=float64", "run=[train]"]
-    rare = f"++trainer.check_val_every_n_epoch={epochs}"
+    size = [
+        f"{model}.num_features=16",
+        f"{model}.num_layers=2",
+        f"{model}.model_dtype=float64",
+        "run=[train]",
+        SHORT_VALIDATION,
+    ]
     train(
         "demo_energy_forces",
         work / "first.zarr",
         folder,
         "cutoff_radius=5.0",
         f"trainer.max_epochs={epochs}",
-        rare,
         *size,
     )
     package.unlink(missing_ok=True)
@@ -141,7 +147,7 @@ def first_training(work: Path, epochs: int) -> Path:
 def fine_tune(source: str, work: Path, folder: Path, package: Path, epochs: int) -> Path:
     """Fine-tune on one of the stores; return the last checkpoint."""
     options = [f"package={package}", f"trainer.max_epochs={epochs}", "run=[train]"]
-    options.append(f"++trainer.check_val_every_n_epoch={epochs}")
+    options.append(SHORT_VALIDATION)
     if source == "first":
         options += ["data.hessian=null", "training_module.loss._target_=nequip.train.EnergyForceLoss"]
         options += ["~training_module.loss.coeffs.hessian"]

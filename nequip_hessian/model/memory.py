@@ -54,7 +54,8 @@ class Recomputed(torch.autograd.Function):
             start += products.shape[1]
             if not products.requires_grad:
                 continue
-            found = torch.autograd.grad(products, ctx.parameters, block, allow_unused=True)
+            # what groups share stays; what is a group's own goes with its products
+            found = torch.autograd.grad(products, ctx.parameters, block, retain_graph=True, allow_unused=True)
             del products
             sums = [s if g is None else g if s is None else s + g for s, g in zip(sums, found, strict=True)]
         return (None, None, *sums)

@@ -15,6 +15,7 @@ This module travels inside packaged models: it imports torch, nequip.data and wh
 """
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, Final
 
 import torch
@@ -174,7 +175,8 @@ def in_loop(model: Any, forward: Forward, data: AtomicDataDict.Type, *, memory: 
     if training and not keep:
 
         def again() -> list[Callable[[], torch.Tensor]]:
-            return [_group(model, forward, rest, some) for some in stacked.split(group)]
+            forces = cache(partial(forces_with_graph, model, forward, rest))  # once for all groups
+            return [partial(_group, forces, some) for some in stacked.split(group)]
 
         products = Recomputed.of(products.detach(), again, model)
     out[HESSIAN_PROBE_KEY] = data[HESSIAN_PROBE_KEY]
@@ -182,12 +184,9 @@ def in_loop(model: Any, forward: Forward, data: AtomicDataDict.Type, *, memory: 
     return out
 
 
-def _group(model: Any, forward: Forward, rest: AtomicDataDict.Type, probes: torch.Tensor) -> Callable[[], torch.Tensor]:
-    def products() -> torch.Tensor:
-        position, out = forces_with_graph(model, forward, rest)
-        return torch.cat([_product(out[AtomicDataDict.FORCE_KEY], position, v, graph=True) for v in probes], dim=1)
-
-    return products
+def _group(forces: Callable[[], tuple[torch.Tensor, AtomicDataDict.Type]], probes: torch.Tensor) -> torch.Tensor:
+    position, out = forces()
+    return torch.cat([_product(out[AtomicDataDict.FORCE_KEY], position, v, graph=True) for v in probes], dim=1)
 
 
 def forces_with_graph(
