@@ -135,7 +135,8 @@ def cell(name: str, figure: Figure) -> str:
 def change(name: str, baseline: Figure, figure: Figure) -> tuple[str, str]:
     """Return the change against the baseline as text, and `better`, `worse` or `same`.
 
-    Rates, agreements and cosines change by points, everything else by per cent. Empty where either is missing.
+    Rates, agreements and cosines change by points, everything else by per cent, and by a factor from eleven on.
+    Empty where either is missing.
     """
     if baseline.value is None or figure.value is None or name == "consistency":  # that one is rounding or a fault
         return "", "same"
@@ -150,6 +151,8 @@ def change(name: str, baseline: Figure, figure: Figure) -> tuple[str, str]:
     else:
         relative = 100 * difference / baseline.value
         text, visible = f"{relative:+.0f} %", abs(relative) >= 0.5
+        if relative >= 1000:  # a baseline that is the reference itself, say
+            text = f"× {number(figure.value / baseline.value)}"
     if not visible:
         return "no change", "same"
     improved = (difference > 0) == (ALL_METRICS[name].better == "higher")

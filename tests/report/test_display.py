@@ -137,3 +137,11 @@ def test_hessian_files(tmp_path):
         write_hessians(tmp_path / "h.npy", [np.eye(3), np.eye(6)])
     with pytest.raises(ConfigError, match=r"ending in \.npy"):
         write_hessians(tmp_path / "h.txt", [np.eye(3)])
+
+
+def test_a_change_beyond_tenfold_is_a_factor():
+    first, second = Figure(2e-6, 9, "eV/Å²"), Figure(0.5, 9, "eV/Å²")
+    assert change("hessian_mae", first, second) == ("× 2.50e+05", "worse")
+    assert change("hessian_mae", second, first) == ("−100 %", "better")
+    assert change("md_failure_temperature", Figure(500.0, 3, "K"), Figure(750.0, 3, "K")) == ("+50 %", "better")
+    assert change("saddle_success", Figure(0.5, 4, "1"), Figure(1.0, 4, "1")) == ("+50 points", "better")
