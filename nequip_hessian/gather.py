@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from nequip_hessian.errors import ConfigError, FormatError
-from nequip_hessian.formats import matches_any
-from nequip_hessian.formats._source import readable, stem
+from nequip_hessian.formats import formats, matches_any
+from nequip_hessian.formats._endings import ENDINGS, ended
+from nequip_hessian.formats._source import HEAD, readable, stem
 
 GROUP_RULES: Final = ("auto", "folder", "file", "formula", "none")
 
@@ -45,6 +46,8 @@ class Input:
 def gather(inputs: Iterable[str | Path]) -> list[Input]:
     """Expand what a user named into files, each once, in the order named and sorted within folders and patterns.
 
+    Outputs that broke off come last, so that of two files of one calculation the whole one is taken.
+
     Args:
         inputs: files; patterns with `*`, `?`, `[...]` or `**`; folders, searched to any depth for the
             file names of the known formats (hidden folders and stores left out); `@list`, a text file
@@ -69,7 +72,23 @@ def gather(inputs: Iterable[str | Path]) -> list[Input]:
             f"{', '.join(named[:4])}: no file there has the name of a known format (*.log, *.fchk, *.hess, ...); "
             "name the files themselves: then their content decides"
         )
-    return list(found.values())
+    # Of two files of one calculation the first is taken: let that be the one that is whole.
+    return sorted(found.values(), key=lambda item: _broken_off(item.path))
+
+
+def _broken_off(path: Path) -> bool:
+    """Say whether a file is the output of a program that ends without that program's end mark."""
+    candidates = [name for name in ENDINGS if formats()[name].matches(path)]
+    if not candidates or not path.is_file():
+        return False
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD).decode("latin-1")
+            file.seek(max(0, path.stat().st_size - 2 * HEAD))
+            tail = file.read().decode("latin-1")
+    except OSError:
+        return False
+    return any(formats()[name].sniff(head) and not ended(name, tail) for name in candidates)
 
 
 def _expand(entry: str, base: Path) -> list[Input]:

@@ -8,6 +8,7 @@ import emitters
 import pytest
 
 from nequip_hessian.checks import check
+from nequip_hessian.convert import convert
 from nequip_hessian.errors import HessianDataError, NoHessianError
 from nequip_hessian.formats import format_of, read
 
@@ -71,3 +72,14 @@ def test_checkpoint_cut_before_and_behind_its_hessian(tmp_path):
     path.write_text(behind)
     (record,) = read(path)
     assert "'Quadrupole Moment'" in record.provenance["warnings"][0]
+
+
+def test_of_two_files_of_one_calculation_the_whole_one_is_taken(tmp_path):
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    text = (DATA / "nwchem" / "water.out").read_text()
+    (folder / "a_cut.out").write_text(text[: text.index("Please cite")])
+    (folder / "b_whole.out").write_text(text)
+    first, second = convert([folder], tmp_path / "s.zarr").entries
+    assert (Path(first.source).name, first.status) == ("b_whole.out", "taken")
+    assert (Path(second.source).name, second.status) == ("a_cut.out", "duplicate")
