@@ -79,7 +79,7 @@ def _absent(files: Files, key: str) -> StoreError:
 class MappedRows:
     """Rows of an array whose chunk files hold its numbers as they are."""
 
-    def __init__(self, files: Files, path: str, metadata: dict[str, Any]) -> None:
+    def __init__(self, files: DirectoryFiles | ZipFiles, path: str, metadata: dict[str, Any]) -> None:
         self._files = files
         self._path = path
         self.shape = tuple(int(size) for size in metadata["shape"])
@@ -243,8 +243,8 @@ def open_rows(files: Files, path: str, *, mapped: bool = True) -> RowReader | No
         raise StoreError(f"{files.path}: {path}: expected an array, found node_type {metadata.get('node_type')!r}")
     if _sizes(metadata.get("shape"), 0) is None:
         raise StoreError(f"{files.path}: {path}: expected a shape, found {metadata.get('shape')!r}")
-    stored = isinstance(files, DirectoryFiles) or (isinstance(files, ZipFiles) and files.stored(f"{path}/c/"))
-    if mapped and stored and is_plain(metadata):
+    local = isinstance(files, DirectoryFiles) or (isinstance(files, ZipFiles) and files.stored(f"{path}/c/"))
+    if mapped and local and not isinstance(files, RemoteFiles) and is_plain(metadata):
         try:
             return MappedRows(files, path, metadata)
         except (TypeError, KeyError, ValueError) as exc:

@@ -165,12 +165,14 @@ def _connect(url: Url) -> Any:
             f'{url}: reading over a network needs the extra "s3": pip install "nequip-hessian[s3]"; or copy the '
             "store first"
         ) from exc
-    retries = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {
+        "client_options": CLIENT,
+        "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=60)},
+    }
     if url.startswith("s3") and not any(name in os.environ for name in _SIGNED_BY):
         options["skip_signature"] = True  # a public bucket; asking a machine's role first would cost seconds
     try:
-        return from_url(url, client_options=CLIENT, retry_config=retries, **options)
+        return from_url(url, **options)
     except Exception as exc:  # obstore has an error tree of its own
         raise StoreError(f"{url}: cannot be opened: {reason_of(exc)}") from exc
 
