@@ -34,7 +34,7 @@ def band_plot(model: Phonons, reference: tuple[Phonons, list[Segment]] | None = 
     _draw(bands, [(segment, segment.frequencies) for segment in model.bands], _MODEL)
     dos.plot(model.dos, model.dos_grid, **_MODEL, label="model")
     dos.fill_betweenx(model.dos_grid, 0, model.dos, color=COLOURS[1], alpha=0.12, lw=0)
-    _ticks(bands, model.bands)
+    mark_special_points(bands, model.bands)
     bands.set_ylabel("frequency / THz", fontsize=9)
     dos.set_xlabel("states / THz⁻¹", fontsize=9)
     dos.set_xlim(left=0)
@@ -65,7 +65,8 @@ def _draw(axis: Any, columns: list[tuple[Segment, Any]], style: dict[str, Any]) 
         axis.plot(segment.distance, frequencies, **style)
 
 
-def _ticks(axis: Any, bands: list[Segment]) -> None:
+def mark_special_points(axis: Any, bands: list[Segment]) -> None:
+    """Lines and labels at the special points."""
     places, names = [float(bands[0].distance[0])], [bands[0].ends[0]]
     for k, segment in enumerate(bands):
         end, following = segment.ends[1], bands[k + 1] if k + 1 < len(bands) else None
