@@ -193,6 +193,8 @@ def reason_of(exc: BaseException) -> str:
     text = re.split(r"\n|Debug source", str(exc).strip())[0].strip() or type(exc).__name__
     text = re.sub(r"^Generic \w+ error: ", "", text)
     lower = str(exc).lower()
+    if "range request not supported" in lower:
+        return "the web server hands out whole files only, no ranges; use another server, or copy the store"
     if re.search(r"status:? 40[13]|accessdenied|forbidden|unauthorized|invalidaccesskeyid|unauthenticated", lower):
         hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or ask who owns it"
         return f"access denied; {hint} ({text[:200]})"
