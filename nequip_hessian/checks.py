@@ -25,6 +25,8 @@ from nequip_hessian.misprints import find_misprint
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.units import WAVENUMBER
 
+LARGEST_ELEMENT: Final = 1e8  # eV/angstrom^2; beyond, a digit of an exponent was changed, and products overflow
+LARGEST_POSITION: Final = 1e8  # angstrom
 ASYMMETRY_WARNING: Final = 0.1  # eV/angstrom^2
 ASYMMETRY_REFUSAL: Final = 0.05  # of the largest element; ORCA's analytic Hessians reach 0.004
 TRANSLATION_WARNING: Final = 0.05  # eV/angstrom^2
@@ -98,6 +100,12 @@ def check(record: LabelledGeometry) -> tuple[LabelledGeometry, Checks]:
     if record.hessian is None:
         return record, Checks(max_force=force)
     hessian = np.asarray(record.hessian, dtype=np.float64)
+    for name, values, most in (
+        ("Hessian", hessian, LARGEST_ELEMENT),
+        ("positions", record.positions, LARGEST_POSITION),
+    ):
+        if np.max(np.abs(values)) > most:
+            raise PhysicsError(f"{name}: found numbers up to {np.max(np.abs(values)):.3g}; no molecule has them")
     found = Checks(asymmetry=record.asymmetry, max_force=force, stiffest=float(np.linalg.eigvalsh(hessian)[-1]))
     found = _check_symmetry(hessian, found)
     if record.active is None:

@@ -296,7 +296,9 @@ def guarded(format_name: str) -> Callable[[Reader], Reader]:
                 if Path(path).name in str(exc):
                     raise
                 raise type(exc)(f"{path}: {exc}") from exc
-            except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError) as exc:
+            except (
+                ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError, MemoryError, OSError,
+            ) as exc:  # fmt: skip
                 raise FormatError(f"{path}: damaged or unusual {format_name} file ({exc})") from exc
 
         return read
