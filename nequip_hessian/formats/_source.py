@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import tokenize
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -280,6 +281,13 @@ def column_blocks(source: Source, start: int, order: int, what: str) -> tuple[Fl
     return matrix, at
 
 
+DAMAGE: Final = (
+    ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError, MemoryError, OSError,
+    SyntaxError, tokenize.TokenError,
+)  # fmt: skip
+"""What parsers raise at damage nobody foresaw; the last two NumPy, at the head of a .npy file."""
+
+
 def guarded(format_name: str) -> Callable[[Reader], Reader]:
     """Turn whatever damage makes a parser stumble over into a FormatError that names the file.
 
@@ -296,9 +304,7 @@ def guarded(format_name: str) -> Callable[[Reader], Reader]:
                 if Path(path).name in str(exc):
                     raise
                 raise type(exc)(f"{path}: {exc}") from exc
-            except (
-                ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError, MemoryError, OSError,
-            ) as exc:  # fmt: skip
+            except DAMAGE as exc:
                 raise FormatError(f"{path}: damaged or unusual {format_name} file ({exc})") from exc
 
         return read

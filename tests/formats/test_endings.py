@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import emitters
+import numpy as np
 import pytest
 
 from nequip_hessian.checks import check
@@ -83,3 +84,13 @@ def test_of_two_files_of_one_calculation_the_whole_one_is_taken(tmp_path):
     first, second = convert([folder], tmp_path / "s.zarr").entries
     assert (Path(first.source).name, first.status) == ("b_whole.out", "taken")
     assert (Path(second.source).name, second.status) == ("a_cut.out", "duplicate")
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"(9, 9)", b"((9, 9"), (b"'shape'", b"'sh\x00pe'"), (b"<f8", b"<f3")])
+def test_damaged_head_of_an_array(tmp_path, old, new):
+    path = tmp_path / "a-hessian.npy"
+    np.save(path, np.eye(9))
+    path.write_bytes(path.read_bytes().replace(old, new))
+    (tmp_path / "a.xyz").write_text("3\n\nO 0 0 0\nH 0 0 1\nH 0 1 0\n")
+    with pytest.raises(HessianDataError, match=r"a-hessian\.npy"):
+        list(read(path, "q2mm-npy"))
