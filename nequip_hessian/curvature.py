@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -93,11 +94,19 @@ def pack(hessian: Array) -> Array:
     return np.ascontiguousarray(hessian[np.tril_indices(len(hessian))])
 
 
+_LARGEST_KEPT_TRIANGLE = 384  # 128 atoms; 64 pairs of index arrays of that size are 75 MB
+
+
+@lru_cache(maxsize=64)
+def _small_triangle(n: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    return np.tril_indices(n)  # building them costs several times what filling the matrix does
+
+
 def unpack(packed: Array) -> Array:
     """Unpack (n(n+1)/2,) into the full symmetric (n, n) matrix, same unit and dtype."""
     n = order_of_packed(len(packed))
     full = np.empty((n, n), dtype=packed.dtype)
-    rows, columns = np.tril_indices(n)
+    rows, columns = _small_triangle(n) if n <= _LARGEST_KEPT_TRIANGLE else np.tril_indices(n)
     full[rows, columns] = packed
     full[columns, rows] = packed
     return full

@@ -1,6 +1,6 @@
 """The stores of the experiment, made from datasets/reactions-xtb.
 
-all.zarr     a link to the data set.
+all.zarr     the data set in the profile `local`: the shipped one is compressed, which would starve the training.
 train.zarr   training and validation reactions of the split `reaction`. Off-equilibrium points keep energies and forces
              and lose their Hessians, so that both training sets of every table hold the same Hessians: those of the
              stationary points. Schemes `stationary-N` and `mixed-N`: the first 1/N of the training reactions, without
@@ -19,6 +19,7 @@ import numpy as np
 
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import HessianStore, StoreWriter
+from nequip_hessian.store.repack import repack
 
 SCHEME = "reaction"
 FRACTIONS = (1, 2, 4, 8, 16)
@@ -33,7 +34,7 @@ def make_stores(source: Path, folder: Path, seed: int = 1) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     store = HessianStore(source)
     if not (folder / "all.zarr").exists():
-        (folder / "all.zarr").symlink_to(source.resolve())
+        repack(source, folder / "all.zarr", profile="local")
     attributes = _attributes(store)
     if not (folder / "train.zarr").exists():
         _train(store, folder / "train.zarr", attributes, seed)

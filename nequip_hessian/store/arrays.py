@@ -19,7 +19,7 @@ from nequip_hessian.store.files import DirectoryFiles, Files, ZipFiles, read_met
 from nequip_hessian.store.remote import RemoteFiles, reason_of
 
 AnyArray = npt.NDArray[Any]
-CACHED_BYTES = 256 * 2**20  # of one array behind a network
+CACHED_BYTES = 256 * 2**20  # of one array that is compressed or behind a network
 MAX_MAPS = 16384  # open maps of one array; the system allows 65530 a process
 
 
@@ -184,9 +184,9 @@ class ZarrRows:
 
 
 class CachedRows:
-    """Rows of an array behind a network: whole blocks (chunks or shards), the latest of them kept.
+    """Rows of an array that is compressed or behind a network: whole blocks (chunks or shards), the latest of them kept.
 
-    A block is fetched where the array is small, most of the block is asked for, or the block is asked for a
+    Without that, each geometry of a shuffled training would decompress its block again. A block is fetched where the array is small, most of the block is asked for, or the block is asked for a
     second time running; else only the rows.
     """
 
@@ -249,7 +249,7 @@ def open_rows(files: Files, path: str, *, mapped: bool = True) -> RowReader | No
             return MappedRows(files, path, metadata)
         except (TypeError, KeyError, ValueError) as exc:
             raise StoreError(f"{files.path}: {path}: damaged array metadata: {exc}") from exc
-    return CachedRows(ZarrRows(files, path)) if isinstance(files, RemoteFiles) else ZarrRows(files, path)
+    return CachedRows(ZarrRows(files, path))
 
 
 def read_all(rows: RowReader) -> AnyArray:
