@@ -20,6 +20,7 @@ BROUGHT_IN = {
     "schemas/SPEC.md": "spec.md",
     "datasets/README.md": "data/index.md",
     "datasets/demo/README.md": "data/demo.md",
+    "datasets/crystals/README.md": "data/crystals.md",
     "datasets/reactions-xtb/README.md": "data/reactions-xtb.md",
     "experiments/seed-table/README.md": "data/seed-table.md",
     "experiments/seed-table/tuning.md": "data/tuning.md",

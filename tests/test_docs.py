@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+WITHOUT_CODE = {"reference", "results"}
 ELSEWHERE = {"store", "validate", "info", "evaluate", "metrics", "energy", "optimise", "vibrations"}
-PAGES = sorted(path.stem for path in (ROOT / "docs").glob("*.md") if path.stem not in ELSEWHERE)
+PAGES = sorted(path.stem for path in (ROOT / "docs").glob("*.md") if path.stem not in ELSEWHERE | WITHOUT_CODE)
 
 
 def blocks(path, language):

@@ -184,10 +184,10 @@ class ZarrRows:
 
 
 class CachedRows:
-    """Rows of an array that is compressed or behind a network: whole blocks (chunks or shards), the latest of them kept.
+    """Rows of an array that is compressed or behind a network: whole blocks (chunks or shards), the latest kept.
 
-    Without that, each geometry of a shuffled training would decompress its block again. A block is fetched where the array is small, most of the block is asked for, or the block is asked for a
-    second time running; else only the rows.
+    Without that, each geometry of a shuffled training would decompress its block again. A block is fetched where the
+    array is small, most of the block is asked for, or the block is asked for a second time running; else only the rows.
     """
 
     def __init__(self, rows: ZarrRows) -> None:

@@ -12,7 +12,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec
 
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store import HessianStore, validate
-from nequip_hessian.store.arrays import MappedRows, ZarrRows
+from nequip_hessian.store.arrays import CachedRows, MappedRows
 
 DATA = "hessian/data"
 
@@ -38,13 +38,13 @@ def rewrite(path, array, **options):
 
 
 VARIANTS = {
-    "blosc": ({"compressors": [BloscCodec(cname="zstd")]}, ZarrRows),
-    "gzip": ({"compressors": [GzipCodec()]}, ZarrRows),
-    "crc32c": ({"compressors": [Crc32cCodec()]}, ZarrRows),
-    "big endian": ({"serializer": BytesCodec(endian="big")}, ZarrRows),
-    "shards": ({"chunks": (10,), "shards": (100,)}, ZarrRows),
-    "dots in keys": ({"chunk_key_encoding": {"name": "default", "separator": "."}}, ZarrRows),
-    "v2 keys": ({"chunk_key_encoding": {"name": "v2", "separator": "/"}}, ZarrRows),
+    "blosc": ({"compressors": [BloscCodec(cname="zstd")]}, CachedRows),
+    "gzip": ({"compressors": [GzipCodec()]}, CachedRows),
+    "crc32c": ({"compressors": [Crc32cCodec()]}, CachedRows),
+    "big endian": ({"serializer": BytesCodec(endian="big")}, CachedRows),
+    "shards": ({"chunks": (10,), "shards": (100,)}, CachedRows),
+    "dots in keys": ({"chunk_key_encoding": {"name": "default", "separator": "."}}, CachedRows),
+    "v2 keys": ({"chunk_key_encoding": {"name": "v2", "separator": "/"}}, CachedRows),
     "small chunks": ({"chunks": (7,)}, MappedRows),
     "one chunk, padded": ({"chunks": (100000,)}, MappedRows),
 }
@@ -67,7 +67,7 @@ def test_two_axes_cut_in_the_second_go_through_zarr(write, records):
     path = write()
     rewrite(path, "atom/position", chunks=(10, 2))
     store = HessianStore(path)
-    assert isinstance(store._columns.rows("atom/position"), ZarrRows)
+    assert isinstance(store._columns.rows("atom/position"), CachedRows)
     np.testing.assert_array_equal(store[6].positions, records[6].positions)
 
 
@@ -99,7 +99,7 @@ def test_compressed_zip_entry_goes_through_zarr(write, tmp_path, records):
         for name in old.namelist():
             new.writestr(name, old.read(name))
     store = HessianStore(deflated)
-    assert isinstance(store._columns.rows(DATA), ZarrRows)
+    assert isinstance(store._columns.rows(DATA), CachedRows)
     assert isinstance(HessianStore(path)._columns.rows(DATA), MappedRows)
     for index, record in enumerate(records):
         if record.hessian is not None:

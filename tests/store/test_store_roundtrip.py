@@ -10,7 +10,7 @@ from nequip_hessian.curvature import pack
 from nequip_hessian.errors import StoreError
 from nequip_hessian.record import FIELD_NAMES, LabelledGeometry
 from nequip_hessian.store import HessianStore, StoreWriter, differences, validate
-from nequip_hessian.store.arrays import MappedRows, ZarrRows
+from nequip_hessian.store.arrays import CachedRows, MappedRows
 
 PROFILES = [("local", "a.zarr"), ("remote", "a.zarr"), ("publish", "a.zarr.zip")]
 
@@ -36,7 +36,7 @@ def test_every_field_comes_back(write, records, profile, name, mapped):
     assert len(store) == len(records)
     for found, expected in zip(store, records, strict=True):
         assert_same(found, expected)
-    kind = MappedRows if mapped and profile != "remote" else ZarrRows
+    kind = MappedRows if mapped and profile != "remote" else CachedRows
     assert isinstance(store._columns.rows("hessian/data"), kind)
 
 
