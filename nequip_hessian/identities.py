@@ -29,6 +29,24 @@ def translation_residual(hessian: Array) -> float:
     return float(np.max(np.abs(hessian.reshape(len(hessian), -1, 3).sum(axis=1)), initial=0.0))
 
 
+def dipole_sum(derivatives: Array, charge: int | None) -> tuple[float, float]:
+    """Hold dipole derivatives against their sum rule: added over the atoms they are the charge times the identity.
+
+    It is what a common shift of all atoms does to the dipole moment of a fixed origin. A dipole about an origin
+    that moves with the atoms (their centre of mass) has the sum 0 whatever the charge.
+
+    Args:
+        derivatives: (3N, 3), e; row 3*atom + xyz, column dipole component
+        charge: of the molecule, e; None: the third of the trace is taken for it
+
+    Returns:
+        The largest deviation of an element, e, and the charge used, e.
+    """
+    total = np.asarray(derivatives, dtype=np.float64).reshape(-1, 3, 3).sum(axis=0)
+    used = float(np.trace(total)) / 3 if charge is None else float(charge)
+    return float(np.max(np.abs(total - used * np.eye(3)))), used
+
+
 @dataclass(frozen=True)
 class RotationFit:
     """Least-squares fit of H (A r) = -s A F; s is 1 where unit, sign, frame and order are right.

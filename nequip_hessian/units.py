@@ -20,6 +20,7 @@ KCAL_PER_MOL: Final = 4184.0 / (6.02214076e23 * 1.602176634e-19)  # eV
 HARTREE_PER_BOHR: Final = HARTREE / BOHR  # eV/angstrom
 HARTREE_PER_BOHR2: Final = HARTREE / BOHR**2  # eV/angstrom^2
 MDYN_PER_ANGSTROM: Final = 1e-8 / 1e-10 * 1e-20 / 1.602176634e-19  # eV/angstrom^2 (1 mdyn/angstrom = 100 N/m)
+DEBYE: Final = 1e-21 / 299792458.0 / 1.602176634e-19 * 1e10  # e angstrom
 
 _ATOMIC_MASS: Final = 1.66053906660e-27  # kg
 _LIGHT_SPEED_CM: Final = 2.99792458e10  # cm/s

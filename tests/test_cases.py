@@ -14,8 +14,9 @@ from nequip_hessian.cli import main
 from nequip_hessian.curvature import normal_modes, rotate_vectors
 from nequip_hessian.formats import format_of, read
 from nequip_hessian.frequencies import match_frequencies
+from nequip_hessian.identities import dipole_sum
 from nequip_hessian.store import HessianStore
-from nequip_hessian.units import BOHR
+from nequip_hessian.units import BOHR, DEBYE
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
 EXPECTED = json.loads((CASES / "expected.json").read_text()) if (CASES / "expected.json").is_file() else {}
@@ -199,6 +200,47 @@ def test_dipole_derivatives_obey_their_exact_identities(name, pattern, text):
     moment = np.array([float(value) for value in re.findall(pattern, content)[-1].split()])  # e a0
     turned = rotate_vectors(record.positions / BOHR)
     assert np.allclose(derivatives.T @ turned, rotate_vectors(moment[None]), atol=1e-3)
+
+
+PRINTS_DIPOLE_DERIVATIVES = ("gaussian-log", "gamess-out", "gamess-dat", "nwchem-out")
+NOT_PRINTED = ("g09_tmp",)  # frozen atoms: the archive has no DipoleDeriv
+MOVES_WITH_THE_ATOMS = ("orca_reopt", "orca_rmg_TS")  # ions: ORCA's dipole is about the centre of mass
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n for n in CONVERT if EXPECTED[n]["format"] in PRINTS_DIPOLE_DERIVATIVES and n not in NOT_PRINTED] or NO_CASES,
+)
+def test_dipole_derivatives_of_outputs_sum_to_the_charge(name):
+    (record,) = read(CASES / EXPECTED[name]["file"])
+    assert record.dipole_derivatives is not None
+    if name != NOT_INVARIANT:
+        assert dipole_sum(record.dipole_derivatives, record.charge)[0] < 0.02
+
+
+@pytest.mark.parametrize("name", MOVES_WITH_THE_ATOMS if EXPECTED else NO_CASES)
+def test_dipole_derivatives_about_a_moving_origin_are_a_warning(name):
+    (record,) = read(CASES / EXPECTED[name]["file"])
+    found = check(record)[1]
+    assert any("do not sum to the charge (-1 e)" in text for text in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [("aaron_freq", r"\\Dipole=([^\\]*)"), ("gms_bicarb", r"DX +DY +DZ +/D/ +\(DEBYE\)\n((?: *-?\d+\.\d+){3})")],
+)
+def test_dipole_derivatives_of_outputs_turn_with_the_molecule(name, moment):
+    """Order and frame: the transposed table breaks this identity."""
+    path = CASES / EXPECTED[name]["file"]
+    (record,) = read(path)
+    text = path.read_text().replace("\n ", "") if name == "aaron_freq" else path.read_text()
+    printed = np.array([float(value) for value in re.findall(moment, text)[-1].replace(",", " ").split()])
+    dipole = printed if name == "aaron_freq" else printed * DEBYE / BOHR
+    turned = rotate_vectors(record.positions / BOHR)
+    expected = rotate_vectors(dipole[None])
+    table = record.dipole_derivatives
+    assert np.max(np.abs(table.T @ turned - expected)) < 0.01
+    assert np.max(np.abs(table.reshape(-1, 3, 3).transpose(0, 2, 1).reshape(-1, 3).T @ turned - expected)) > 0.05
 
 
 @pytest.mark.skipif(not EXPECTED, reason=f"the folder of real outputs is not there: {CASES}")

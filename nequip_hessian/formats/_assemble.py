@@ -15,6 +15,7 @@ from nequip_hessian.errors import FormatError
 from nequip_hessian.formats._atoms import average_masses, isotopic_masses
 from nequip_hessian.formats._source import ATOMIC_UNITS, Source, atomic_conversions, provenance, read_output, stem
 from nequip_hessian.record import UNKNOWN_LEVEL, LabelledGeometry, LevelOfTheory
+from nequip_hessian.units import DEBYE
 
 FloatArray = npt.NDArray[np.float64]
 ISOTOPIC: Final = "convention: most abundant isotopes"
@@ -34,6 +35,7 @@ class Parsed:
         energy: Eh; gradient: (N, 3), Eh/a0
         masses: (N,), u, or None for the convention `masses_from`
         frequencies: cm^-1, imaginary negative; exact zeros are left out
+        dipole: (3N, 3), in `dipole_unit`, `e` or `debye/angstrom`; row 3*atom + xyz, column dipole component
     """
 
     atoms: npt.NDArray[np.int_]
@@ -48,6 +50,8 @@ class Parsed:
     masses_from: str = "file"
     frequencies: FloatArray | None = None
     projected: bool | None = None
+    dipole: FloatArray | None = None
+    dipole_unit: str = "e"
     level: LevelOfTheory = UNKNOWN_LEVEL
     line: int | None = None
     companions: tuple[Source, ...] = ()
@@ -65,6 +69,11 @@ def record_of(source: Source, name: str, parsed: Parsed, **more: Any) -> Labelle
     conversions = atomic_conversions(energy=parsed.energy is not None, forces=parsed.gradient is not None)
     if parsed.length == "angstrom":
         conversions["positions"] = ("angstrom", 1.0)
+    if parsed.dipole is not None:
+        conversions["dipole_derivatives"] = (
+            parsed.dipole_unit,
+            {"e": 1.0, "debye/angstrom": DEBYE}[parsed.dipole_unit],
+        )
     masses = parsed.masses
     if masses is None:
         masses = (average_masses if parsed.masses_from == AVERAGE else isotopic_masses)(parsed.atoms)
@@ -82,6 +91,7 @@ def record_of(source: Source, name: str, parsed: Parsed, **more: Any) -> Labelle
         multiplicity=parsed.multiplicity,
         masses=masses,
         frequencies=values,
+        dipole_derivatives=None if parsed.dipole is None else parsed.dipole * conversions["dipole_derivatives"][1],
         frequencies_projected=None if values is None else parsed.projected,
         label=stem(source.path),
         level=parsed.level,

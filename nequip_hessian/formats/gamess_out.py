@@ -4,6 +4,7 @@
 atoms (six columns) a block, in fields of nine characters that touch; the last one
 counts. The gradient printed right before it belongs to the same geometry. The
 punch file (.dat) has the same matrix with nine digits: convert that if it is there.
+`DIPOLE DERIVATIVE TENSOR` behind it is in debye/angstrom.
 GAMESS does not project rigid motions out of the frequencies unless asked to.
 """
 
@@ -37,6 +38,7 @@ _GEOMETRY: Final = re.compile(
 )
 
 
+_DIPOLE: Final = re.compile(r"^ *DIPOLE DERIVATIVE TENSOR +\(DEBYE/ANGSTROM\) *\n[ -]+\n\s*\n *ATOM +MU-X.*\n", re.M)
 _MARKS: Final = (
     "GAMESS VERSION",
     "Firefly version",
@@ -113,6 +115,8 @@ def parse(source: Source) -> Parsed | None:
         multiplicity=int(multiplicity[-1]) if multiplicity else None,
         masses=_masses(source, behind, title.end(), atoms),
         frequencies=frequencies(behind),
+        dipole=_dipole(source, behind, title.end(), len(atoms)),
+        dipole_unit="debye/angstrom",
         projected="TRANSLATIONS AND ROTATIONS PROJECTED" in behind.upper() or None,
         level=level(source.text),
         line=source.line_of(title.start()),
@@ -154,6 +158,21 @@ def _gradient(before: str, n: int) -> FloatArray | None:
     found = _GRADIENT.search(before[-1000 - 100 * n :])
     rows = [line.split()[-3:] for line in found.group(1).strip().split("\n")] if found else []
     return np.array(rows, dtype=np.float64) if len(rows) == n else None
+
+
+def _dipole(source: Source, behind: str, offset: int, n: int) -> FloatArray | None:
+    """Return the dipole derivatives printed behind the matrix, (3N, 3), debye/angstrom; None where there are none."""
+    title = _DIPOLE.search(behind)
+    if title is None:
+        return None
+    at = source.line_of(offset + title.end())
+    rows: list[FloatArray] = []
+    for line in source.lines[at - 1 : at - 1 + 3 * n]:
+        found = re.fullmatch(rf" *(?:\S+ +)?D/D{'XYZ'[len(rows) % 3]} *((?:-?\d+\.\d+ *){{3}})", line)
+        if found is None:
+            raise source.error(f"DIPOLE DERIVATIVE TENSOR: expected row {len(rows) + 1} of {3 * n}", at + len(rows))
+        rows.append(numbers(found.group(1).replace("-", " -"), source, at + len(rows), 3, "dipole derivatives"))
+    return np.array(rows)
 
 
 def _energy(before: str) -> float | None:

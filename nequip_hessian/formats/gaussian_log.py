@@ -4,7 +4,8 @@ The block starts with ` 1\\1\\`, is wrapped at 70 characters with a leading blan
 ends with `\\\\@`; on Windows its separator is a vertical bar. Behind `NImag=n` come
 the lower triangle of the Hessian (Eh/a0^2, rows, 8 decimals) and then the gradient
 (Eh/a0, +dE/dx). Both are in the frame of the geometry in the SAME block (the input
-orientation), not in the standard orientation printed all over the file. The last
+orientation), not in the standard orientation printed all over the file; so are the
+dipole derivatives (`DipoleDeriv=`, e, the dipole component runs fastest). The last
 block with a Hessian counts.
 """
 
@@ -137,7 +138,7 @@ def _record(source: Source, block: _Block, job: str) -> LabelledGeometry:
     n = len(atoms)
     packed = numbers(sections[place + 1], source, block.line, packed_size(3 * n), "Hessian in the archive block")
     gradient = numbers(sections[place + 2], source, block.line, 3 * n, "gradient in the archive block")
-    masses = _masses(job, atoms)
+    masses, dipole = _masses(job, atoms), _dipole(source, block, n)
     method, basis = (header[4], header[5]) if len(header) > 5 else ("unknown", "")
     route = sections[1].strip() if len(sections) > 1 else ""
     energy = _energy(block, sections, plain_method(method), route)
@@ -151,6 +152,7 @@ def _record(source: Source, block: _Block, job: str) -> LabelledGeometry:
         forces=gradient.reshape(n, 3) * ATOMIC_UNITS["forces"][1],
         energy=None if energy is None else energy * ATOMIC_UNITS["energy"][1],
         masses=isotopic_masses(atoms) if masses is None else masses,
+        dipole_derivatives=dipole,
         frequencies=_frequencies(source, job),
         frequencies_projected=True,
         label=stem(source.path),
@@ -158,7 +160,11 @@ def _record(source: Source, block: _Block, job: str) -> LabelledGeometry:
         provenance=provenance(
             source,
             NAME,
-            {**atomic_conversions(energy=energy is not None), "positions": ("angstrom", 1.0)},
+            {
+                **atomic_conversions(energy=energy is not None),
+                "positions": ("angstrom", 1.0),
+                **({} if dipole is None else {"dipole_derivatives": ("e", 1.0)}),
+            },
             line=block.line,
             route=route[:500] or None,
             masses_from="file" if masses is not None else "convention: most abundant isotopes",
@@ -225,6 +231,14 @@ def _energy(block: _Block, sections: list[str], method: str, route: str) -> floa
     if name in _OTHER_METHODS or name in found:
         return float(found[name]) if name in found else None
     return next((float(found[key]) for key in _ENERGY_KEYS if key in found), None)
+
+
+def _dipole(source: Source, block: _Block, n_atoms: int) -> npt.NDArray[np.float64] | None:
+    """Return the dipole derivatives of the block, (3N, 3), e; None where it holds none."""
+    found = re.search(r"DipoleDeriv=([^\\|]*)", block.text)
+    if found is None:
+        return None
+    return numbers(found.group(1), source, block.line, 9 * n_atoms, "DipoleDeriv").reshape(3 * n_atoms, 3)
 
 
 def _masses(job: str, atoms: npt.NDArray[np.int_]) -> npt.NDArray[np.float64] | None:

@@ -53,7 +53,7 @@ def sniff(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Job:
-    """What a frequency job says beside its Hessian: atomic units, masses in u, frequencies in cm^-1."""
+    """What a frequency job says beside its Hessian: atomic units, masses in u, frequencies in cm^-1, dipole in e."""
 
     atoms: npt.NDArray[np.int_]
     positions: FloatArray
@@ -64,6 +64,7 @@ class Job:
     multiplicity: int | None
     frequencies: FloatArray | None
     projected: bool
+    dipole: FloatArray | None
     level: LevelOfTheory
 
 
@@ -104,6 +105,7 @@ def parsed_of(job: Job, hessian: FloatArray, line: int | None = None, companions
         masses=job.masses,
         frequencies=job.frequencies,
         projected=job.projected,
+        dipole=job.dipole,
         level=job.level,
         line=line,
         companions=companions,
@@ -150,6 +152,7 @@ def job_of(source: Source) -> Job | None:
         _multiplicity(before),
         frequencies,
         projected,
+        _dipole(source, begin, tables[-1].start(), len(atoms)),
         _level(before, theory),
     )
 
@@ -187,6 +190,23 @@ def _gradient(source: Source, text: str, positions: FloatArray, theory: str) -> 
         if np.max(np.abs(table[:, :3] - positions)) < 2e-6:
             result = table[:, 3:]
     return result
+
+
+def _dipole(source: Source, begin: int, end: int, n: int) -> FloatArray | None:
+    """Return the dipole derivatives printed last between two offsets, (3N, 3), e; None where they are not."""
+    title = source.text.rfind("X vector of derivative dipole (au)", begin, end)
+    if title < 0:
+        return None
+    found = re.findall(r"^ d_dipole_([xyz])/<atom= *(\d+),([xyz])> = +(-?\d+\.\d+)", source.text[title:end], re.M)
+    if [(axis, int(atom), way) for axis, atom, way, _ in found] != [
+        (axis, atom, way) for axis in "xyz" for atom in range(1, n + 1) for way in "xyz"
+    ]:
+        raise source.error(
+            f"Derivative Dipole: expected three components for each of {n} atoms, found {len(found)} numbers; the file "
+            "is cut",
+            source.line_of(title),
+        )
+    return np.array([float(row[-1]) for row in found]).reshape(3, 3 * n).T
 
 
 def _theory(text: str) -> str | None:

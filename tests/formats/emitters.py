@@ -113,6 +113,8 @@ def archive(
     hessian = ",".join(f"{v:.8f}" for v in pack(record.hessian) / HARTREE_PER_BOHR2)
     gradient = ",".join(f"{v:.8f}" for v in (-record.forces / HARTREE_PER_BOHR).ravel())
     energy = f"HF={record.energy / HARTREE + 0.3:.7f}{s}MP2={record.energy / HARTREE:.7f}"
+    if record.dipole_derivatives is not None:
+        energy += f"{s}DipoleDeriv=" + ",".join(f"{v:.7f}" for v in record.dipole_derivatives.ravel())
     text = (
         f"1{s}1{s}GINC-NODE7{s}Freq{s}{method}{s}6-31G(d){s}{record.formula}{s}{user}{s}03-Jul-2019{s}0{s}{s}"
         f"{route}{s}{s}A title{s}{s}{record.charge},{record.multiplicity}{s}"

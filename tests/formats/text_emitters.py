@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from ase.data import chemical_symbols
+from ase.units import Debye
 
 from nequip_hessian.curvature import pack
 from nequip_hessian.record import LabelledGeometry
@@ -93,6 +94,13 @@ def gamess_out(record: LabelledGeometry, *, firefly: bool = False) -> str:
             + "".join(f"{abs(v):12.2f}{' I' if v < 0 else '  '}" for v in values[i : i + 5])
             + "\n"
         )
+    if record.dipole_derivatives is not None:
+        text += "\n          DIPOLE DERIVATIVE TENSOR          (DEBYE/ANGSTROM)\n"
+        text += "          ------------------------          ----------------\n\n"
+        text += "        ATOM                 MU-X           MU-Y           MU-Z\n"
+        for i, row in enumerate(record.dipole_derivatives / Debye):
+            name = f"     {names[i // 3]:<11s}" if i % 3 == 0 else " " * 16
+            text += f"{name}D/D{'XYZ'[i % 3]}" + "".join(f"{v:15.9f}" for v in row) + "\n"
     return text + " EXECUTION OF GAMESS TERMINATED NORMALLY Mon Aug  5 13:01:48 2019\n"
 
 
