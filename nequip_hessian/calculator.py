@@ -26,7 +26,7 @@ from scipy.sparse import bsr_array
 
 from nequip_hessian.compiled import gives_products, with_zero_probe
 from nequip_hessian.curvature import SECOND_ORDER, difference_hessian, displaced, symmetrise
-from nequip_hessian.errors import ConfigError, HessianDataWarning
+from nequip_hessian.errors import ConfigError, HessianDataWarning, OptionError
 from nequip_hessian.exact import ATOMS_PER_BATCH, INPUT_DTYPE, ExactHessians
 from nequip_hessian.model.matrix import Plan
 from nequip_hessian.model.target import HESSIAN_TARGET
@@ -234,7 +234,7 @@ class _ProductCalculator(HessianCalculator):
 def _check_device(device: str) -> None:
     kind = str(device).split(":")[0]
     if kind not in ("cpu", "cuda"):
-        raise ConfigError(f"device {device!r}: expected cpu or cuda")
+        raise OptionError(f"device {device!r}: expected cpu or cuda")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {device!r}: PyTorch sees no CUDA device here; take cpu")
 

@@ -16,7 +16,7 @@ from nequip_hessian.conversion_journal import Journal, stamp
 from nequip_hessian.conversion_read import Outcome, Reading, reason_of
 from nequip_hessian.conversion_report import Entry, EntryLog, entry_from_dict
 from nequip_hessian.duplicates import Seen
-from nequip_hessian.errors import ConfigError, HessianDataError, StoreError, StoreWriteError
+from nequip_hessian.errors import HessianDataError, OptionError, StoreError, StoreWriteError
 from nequip_hessian.formats import formats
 from nequip_hessian.formats._source import stem
 from nequip_hessian.gather import GROUP_RULES, Input, common_folder, group_of, reaction_groups
@@ -53,7 +53,7 @@ class Options:
         ):
             if value not in allowed:
                 names = ", ".join(str(entry) for entry in allowed if entry)
-                raise ConfigError(f"{name}: expected one of {names}, found {value!r}")
+                raise OptionError(f"{name}: expected one of {names}, found {value!r}")
 
     @property
     def reading(self) -> Reading:

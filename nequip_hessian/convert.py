@@ -18,7 +18,7 @@ from nequip_hessian.conversion_journal import Journal, header
 from nequip_hessian.conversion_parts import Parts
 from nequip_hessian.conversion_report import ConversionReport
 from nequip_hessian.conversion_shares import ShareReport, parts_folder, read_inputs, read_share, require_all
-from nequip_hessian.errors import ConfigError, StoreError, StoreWriteError
+from nequip_hessian.errors import OptionError, StoreError, StoreWriteError
 from nequip_hessian.executors import Executor
 from nequip_hessian.gather import Input, gather
 from nequip_hessian.projection import PROJECTIONS, projected
@@ -176,7 +176,7 @@ def _check_target(target: Path, report: str | Path | None, overwrite: bool, resu
     """Refuse, before anything is read, what could not be written at the end."""
     _refuse_existing(target, overwrite)
     if overwrite and resume:
-        raise ConfigError("--overwrite starts again and --resume goes on: say one of them")
+        raise OptionError("--overwrite starts again and --resume goes on: say one of them")
     unfinished = unfinished_folder(target)
     if unfinished.exists() and not (overwrite or resume):
         raise StoreError(

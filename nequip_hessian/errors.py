@@ -44,6 +44,13 @@ class ConfigError(HessianDataError):
     """An option of a training or evaluation set-up cannot be honoured."""
 
 
+class OptionError(ConfigError):
+    """A value of an option, or a combination of options, that would be wrong whatever the data are.
+
+    The command line ends with status 2 for it, as for an option that does not exist, and with 1 for all others.
+    """
+
+
 class DivergedError(HessianDataError):
     """A training went to NaN or infinity; the message names the geometry where it did."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import OptionError
 from nequip_hessian.potentials import PotentialSource
 
 
@@ -58,7 +58,7 @@ def load_models(
         calculator = source.load()
         models.append(Model(name, calculator, text, None if source.foreign else source.identity, source))
     if given:
-        raise ConfigError(f"options for {', '.join(given)}: no model of that name; there are {', '.join(names)}")
+        raise OptionError(f"options for {', '.join(given)}: no model of that name; there are {', '.join(names)}")
     return models
 
 
@@ -90,7 +90,7 @@ def distinct_names(pairs: Sequence[tuple[str, str]]) -> list[str]:
                 parents = [part for part in Path(text).resolve().parent.parts[-depth:] if part != "/"]
                 names[i] = "/".join([*parents, _stem(text)])
     if len(set(names)) != len(names):
-        raise ConfigError(f"models: two have the same name: {', '.join(names)}; name them: first=PATH second=PATH")
+        raise OptionError(f"models: two have the same name: {', '.join(names)}; name them: first=PATH second=PATH")
     return names
 
 

@@ -11,7 +11,7 @@ from nequip_hessian.analysis.md import RampSettings
 from nequip_hessian.analysis.outcomes import SPREAD, STARTS
 from nequip_hessian.analysis.path import IMAGES, NEB_STEPS, NEB_TOLERANCE
 from nequip_hessian.analysis.vibrations import IMAGINARY_THRESHOLD
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import OptionError
 
 TASKS: Final = ("accuracy", "consistency", "minima", "thermochemistry", "neb", "saddle", "irc", "md")
 """In the order in which they run."""
@@ -61,13 +61,13 @@ class Options:
         lowest = (("neb-steps", self.neb_steps, 1), ("starts", self.starts, 0), ("molecules", self.molecules, 1))
         for name, value, least in (*lowest, ("workers", self.workers, 1)):
             if value < least:
-                raise ConfigError(f"{name}: expected {least} or more, found {value}")
+                raise OptionError(f"{name}: expected {least} or more, found {value}")
         if self.images < 4:
-            raise ConfigError(f"images: expected 4 or more with both ends, found {self.images}")
+            raise OptionError(f"images: expected 4 or more with both ends, found {self.images}")
         if self.reactions is not None and self.reactions < 1:
-            raise ConfigError(f"reactions: expected 1 or more, found {self.reactions}")
+            raise OptionError(f"reactions: expected 1 or more, found {self.reactions}")
         if not self.spread > 0:
-            raise ConfigError(f"spread: expected more than 0 Å, found {self.spread}")
+            raise OptionError(f"spread: expected more than 0 Å, found {self.spread}")
 
     def wants(self, task: str) -> bool:
         """Whether a task is to be done."""
@@ -103,4 +103,4 @@ def check_tasks(tasks: Sequence[str]) -> None:
     """Raise ConfigError where a task is unknown or there is none."""
     unknown = [task for task in tasks if task not in TASKS]
     if unknown or not tasks:
-        raise ConfigError(f"tasks: expected some of {', '.join(TASKS)}, found {', '.join(unknown) or 'none'}")
+        raise OptionError(f"tasks: expected some of {', '.join(TASKS)}, found {', '.join(unknown) or 'none'}")

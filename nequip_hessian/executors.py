@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from nequip_hessian.errors import ConfigError, MissingExtraError
+from nequip_hessian.errors import ConfigError, MissingExtraError, OptionError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,9 +56,9 @@ class Executor:
 
     def __post_init__(self) -> None:
         if self.workers < 1 or self.threads < 1:
-            raise ConfigError(f"expected at least one worker and one thread, found {self.workers} and {self.threads}")
+            raise OptionError(f"expected at least one worker and one thread, found {self.workers} and {self.threads}")
         if self.dask is not None and self.workers > 1:
-            raise ConfigError("--dask works on the cluster's workers, --workers on this machine: say one of them")
+            raise OptionError("--dask works on the cluster's workers, --workers on this machine: say one of them")
 
     @property
     def here(self) -> bool:
@@ -88,7 +88,7 @@ def share_of(keys: list[str], rank: int, world: int) -> list[str]:
         ConfigError: no such rank.
     """
     if world < 1 or not 0 <= rank < world:
-        raise ConfigError(f"expected --rank 0 to {max(world - 1, 0)} for --world {world}, found {rank}")
+        raise OptionError(f"expected --rank 0 to {max(world - 1, 0)} for --world {world}, found {rank}")
     return keys[rank::world]
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from nequip_hessian.errors import ConfigError, HessianDataError, StoreError
+from nequip_hessian.errors import ConfigError, HessianDataError, OptionError, StoreError
 from nequip_hessian.formats._sink import new_file, new_folder, require_molecule, whole_hessian
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import HessianStore
@@ -120,7 +120,7 @@ def export(
         FormatError: no geometry fits the format, or one cannot be written; nothing is left then.
     """
     if format not in TARGETS:
-        raise ConfigError(f"format: expected one of {', '.join(sorted(TARGETS))}, found {format!r}")
+        raise OptionError(f"format: expected one of {', '.join(sorted(TARGETS))}, found {format!r}")
     target, path = TARGETS[format], Path(output)
     opened = HessianStore(store)
     indices = chosen(opened, select)
@@ -275,7 +275,7 @@ def _fits(store: HessianStore, entry: str) -> np.ndarray[Any, np.dtype[np.bool_]
         if part not in parts:
             raise ConfigError(f"{store.path}: split {scheme!r} has no part {part!r}; it has {', '.join(parts)}")
         return codes == parts.index(part)
-    raise ConfigError(
+    raise OptionError(
         f"select: expected indices (0,4,10-19), kind=, role=, group=, label=, scheme:part or hessian, found {entry!r}"
     )
 
@@ -293,7 +293,7 @@ def _numbered(store: HessianStore, entry: str) -> np.ndarray[Any, np.dtype[np.bo
 
 def _code(store: HessianStore, codes: Any, names: Sequence[str], index: int, value: str) -> bool:
     if value not in names:
-        raise ConfigError(f"select: expected one of {', '.join(names)}, found {value!r}")
+        raise OptionError(f"select: expected one of {', '.join(names)}, found {value!r}")
     return bool(codes[index] == names.index(value))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nequip_hessian.errors import ConfigError, FormatError
+from nequip_hessian.errors import FormatError, OptionError
 from nequip_hessian.formats import formats, matches_any
 from nequip_hessian.formats._endings import ENDINGS, ended
 from nequip_hessian.formats._source import HEAD, readable, stem
@@ -63,7 +63,7 @@ def gather(inputs: Iterable[str | Path]) -> list[Input]:
     found: dict[str, Input] = {}
     named = [str(entry) for entry in inputs]
     if not named:
-        raise ConfigError("expected at least one file, pattern, folder or @list")
+        raise OptionError("expected at least one file, pattern, folder or @list")
     for entry in named:
         for item in _expand(entry, Path()):
             found.setdefault(os.path.abspath(item.path), item)

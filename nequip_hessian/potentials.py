@@ -21,7 +21,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from nequip_hessian.curvature import SECOND_ORDER, as_square, difference_hessian, displaced, symmetrise
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, OptionError
 
 Array = npt.NDArray[np.float64]
 
@@ -138,7 +138,7 @@ def load_potential(name: str, *, device: str = "cpu", options: Mapping[str, Any]
     if name.startswith("ase:"):
         return _foreign(name.removeprefix("ase:"), given)
     if given:
-        raise ConfigError(f"model {name}: options are for ase:... and tblite, not for a NequIP file")
+        raise OptionError(f"model {name}: options are for ase:... and tblite, not for a NequIP file")
     from nequip_hessian.calculator import HessianCalculator
 
     return HessianCalculator.from_file(name, device=device)

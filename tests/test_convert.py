@@ -606,7 +606,7 @@ def test_resume_refuses_an_input_that_has_changed(mixed, tmp_path, capsys):
 
 
 def test_resume_and_overwrite_contradict_each_other(tree, tmp_path, capsys):
-    assert run(tree, "-o", tmp_path / "s.zarr", "--resume", "--overwrite") == 1
+    assert run(tree, "-o", tmp_path / "s.zarr", "--resume", "--overwrite") == 2
     assert "say one of them" in capsys.readouterr().err
     assert run(tree, "-o", tmp_path / "s.zarr", "--resume") == 0  # with nothing to go on with it just begins
 
@@ -634,7 +634,7 @@ def test_profiles_hold_the_same(tree, tmp_path):
     assert run(tree, "-o", tmp_path / "s.zarr") == 0
     assert run(tree, "-o", tmp_path / "r.zarr", "--profile", "remote") == 0
     assert run(tree, "-o", tmp_path / "s.zarr.zip", "--profile", "publish") == 0
-    assert run(tree, "-o", tmp_path / "t.zarr.zip") == 1  # a zip file wants --profile publish
+    assert run(tree, "-o", tmp_path / "t.zarr.zip") == 2  # a zip file wants --profile publish
     for other in ("r.zarr", "s.zarr.zip"):
         assert differences(tmp_path / "s.zarr", tmp_path / other) == []
 

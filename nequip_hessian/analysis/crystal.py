@@ -15,7 +15,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from nequip_hessian.errors import ConfigError, HessianDataError, MissingExtraError
+from nequip_hessian.errors import ConfigError, HessianDataError, MissingExtraError, OptionError
 
 Array = npt.NDArray[np.float64]
 
@@ -65,9 +65,9 @@ def relax_crystal(
         ConfigError: another `what`, or a model without stress for `cell`. MissingExtraError: no spglib.
     """
     if what not in WHAT:
-        raise ConfigError(f"relax: expected one of {', '.join(WHAT)}, found {what!r}")
+        raise OptionError(f"relax: expected one of {', '.join(WHAT)}, found {what!r}")
     if not fmax > 0 or steps < 1:
-        raise ConfigError(f"relax: expected fmax above 0 and steps of 1 or more, found {fmax} and {steps}")
+        raise OptionError(f"relax: expected fmax above 0 and steps of 1 or more, found {fmax} and {steps}")
     work = atoms.copy()
     work.calc = calculator
     taken = 0

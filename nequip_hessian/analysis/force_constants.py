@@ -18,7 +18,7 @@ from ase import Atoms
 from nequip_hessian.analysis.cache import Cache
 from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms
 from nequip_hessian.curvature import SECOND_ORDER, displaced
-from nequip_hessian.errors import ConfigError, HessianDataError, MissingExtraError
+from nequip_hessian.errors import ConfigError, HessianDataError, MissingExtraError, OptionError
 from nequip_hessian.potentials import ForeignPotential
 
 Array = npt.NDArray[np.float64]
@@ -84,7 +84,7 @@ def phonon_calculation(atoms: Atoms, supercell: npt.NDArray[Any], primitive: Any
         )
     matrix = np.asarray(supercell)
     if matrix.shape != (3, 3) or abs(round(float(np.linalg.det(matrix)))) < 1:
-        raise ConfigError(f"supercell: expected a (3, 3) matrix of integers with a volume, found {matrix.tolist()}")
+        raise OptionError(f"supercell: expected a (3, 3) matrix of integers with a volume, found {matrix.tolist()}")
     unit = structure.PhonopyAtoms(
         numbers=atoms.numbers, positions=atoms.positions, cell=np.asarray(atoms.cell), masses=atoms.get_masses()
     )
@@ -128,7 +128,7 @@ def force_constants(
         ConfigError: no small positive displacement. HessianDataError: the answer is not finite.
     """
     if not 0 < displacement <= 0.1:
-        raise ConfigError(f"displacement: expected a step between 0 and 0.1 angstrom, found {displacement}")
+        raise OptionError(f"displacement: expected a step between 0 and 0.1 angstrom, found {displacement}")
     atoms = supercell_atoms(phonon)
     if has_hessian(calculator):
         kept = None if cache is None else cache.get("hessian")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.analysis.vibrations import Vibrations
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, OptionError
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -64,7 +64,7 @@ def spectrum(
         ConfigError: a width or step that is not positive.
     """
     if not (fwhm > 0 and step > 0 and highest > 0):
-        raise ConfigError(f"spectrum: expected width, step and range above 0, found {fwhm}, {step} and {highest}")
+        raise OptionError(f"spectrum: expected width, step and range above 0, found {fwhm}, {step} and {highest}")
     real = np.asarray(wavenumbers) > 0
     centres, strengths = np.asarray(wavenumbers)[real], np.asarray(intensities)[real]
     end = max(highest, 100.0 * math.ceil((float(np.max(centres, initial=0.0)) + 5 * fwhm) / 100.0))

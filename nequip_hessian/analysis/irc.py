@@ -25,7 +25,7 @@ from nequip_hessian.analysis.optimisation import Relaxation, relax
 from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms
 from nequip_hessian.analysis.vibrations import IMAGINARY_THRESHOLD, vibrations
 from nequip_hessian.curvature import mass_weight, normal_modes, project_out, rigid_motions
-from nequip_hessian.errors import ConfigError, HessianDataError
+from nequip_hessian.errors import ConfigError, HessianDataError, OptionError
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -209,7 +209,7 @@ def intrinsic_reaction_coordinate(
     if len(atoms) < 2 or np.any(atoms.pbc):
         raise ConfigError("irc: expected a free molecule of two or more atoms")
     if not (step > 0 and fmax > 0 and points >= 1 and hessian_every >= 1):
-        raise ConfigError("irc: expected a step and fmax above 0, points and hessian_every of 1 or more")
+        raise OptionError("irc: expected a step and fmax above 0, points and hessian_every of 1 or more")
     weights = np.asarray(atoms.get_masses() if masses is None else masses, dtype=np.float64)
     start = Atoms(atoms.numbers, atoms.positions, masses=weights, info=dict(atoms.info))
     walk = _Walk(start, calculator, weights, step, points, fmax, hessian_every, on_step)

@@ -18,7 +18,7 @@ from ase import Atoms
 from tqdm import tqdm
 
 from nequip_hessian.analysis.cache import Cache
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import OptionError
 
 Work = Callable[[Any, Any, Cache | None, str], dict[str, Any]]
 
@@ -79,7 +79,7 @@ def run_jobs(
         The results in order; a string says why a job killed its worker.
     """
     if workers < 1:
-        raise ConfigError(f"workers: expected 1 or more, found {workers}")
+        raise OptionError(f"workers: expected 1 or more, found {workers}")
     cache = None if store is None else store.open()
     found: dict[int, dict[str, Any] | str] = {}
     for index, name in enumerate(names):

@@ -27,7 +27,7 @@ from ase.md.verlet import VelocityVerlet
 
 from nequip_hessian.analysis.connectivity import bonds
 from nequip_hessian.analysis.optimisation import relax
-from nequip_hessian.errors import ConfigError, HessianDataError
+from nequip_hessian.errors import ConfigError, HessianDataError, OptionError
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -64,9 +64,9 @@ class RampSettings:
         """Refuse what cannot run."""
         positive = (self.start, self.increment, self.hold, self.timestep, self.friction, self.nve, self.nve_temperature)
         if not all(np.isfinite(value) and value > 0 for value in positive) or self.maximum < self.start:
-            raise ConfigError(f"md: expected temperatures, times and friction above 0, maximum >= start; found {self}")
+            raise OptionError(f"md: expected temperatures, times and friction above 0, maximum >= start; found {self}")
         if self.steps_per_hold < 1 or round(1000 * self.nve / self.timestep) < 20:
-            raise ConfigError("md: hold and nve are too short for the timestep (nve: 20 steps or more)")
+            raise OptionError("md: hold and nve are too short for the timestep (nve: 20 steps or more)")
 
     @property
     def temperatures(self) -> list[float]:

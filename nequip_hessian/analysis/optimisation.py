@@ -15,7 +15,7 @@ from ase.optimize import BFGS, FIRE
 from tqdm import tqdm
 
 from nequip_hessian.analysis.prediction import evaluate_atoms
-from nequip_hessian.errors import ConfigError, HessianDataError
+from nequip_hessian.errors import HessianDataError, OptionError
 
 FORCE_TOLERANCE: Final = 0.005
 """Largest force on any atom at a minimum, eV/angstrom."""
@@ -96,7 +96,7 @@ def relax_all(
         ConfigError: `fmax` or `steps` is not positive.
     """
     if not fmax > 0 or steps < 1:
-        raise ConfigError(f"optimise: expected fmax above 0 and steps of 1 or more, found {fmax} and {steps}")
+        raise OptionError(f"optimise: expected fmax above 0 and steps of 1 or more, found {fmax} and {steps}")
     before = [float(energy) for energy, _ in evaluate_atoms(calculator, frames)]
     bar = tqdm(frames, desc="optimise", disable=None, leave=False)
     return before, [relax(atoms, calculator, fmax=fmax, steps=steps) for atoms in bar]

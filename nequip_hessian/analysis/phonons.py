@@ -25,7 +25,7 @@ from ase.cell import Cell
 from ase.dft.kpoints import parse_path_string
 
 from nequip_hessian.analysis.force_constants import drift
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, OptionError
 
 Array = npt.NDArray[np.float64]
 
@@ -153,9 +153,9 @@ def lattice_dynamics(
     """
     first, last, step = temperatures
     if not (0 <= first < last and step > 0 and (last - first) / step <= 1e5):
-        raise ConfigError(f"temperatures: expected first < last and a step above 0, in K, found {temperatures}")
+        raise OptionError(f"temperatures: expected first < last and a step above 0, in K, found {temperatures}")
     if points < 2 or (mesh is not None and (len(mesh) != 3 or min(mesh) < 1)):
-        raise ConfigError(f"expected 2 or more points a segment and a mesh of three divisions, found {points}, {mesh}")
+        raise OptionError(f"expected 2 or more points a segment and a mesh of three divisions, found {points}, {mesh}")
     before = drift(constants)
     phonon.force_constants = np.array(constants, dtype="double", order="C")
     raw = _at(phonon, np.zeros((1, 3)))[0]

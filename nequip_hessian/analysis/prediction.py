@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.data import atomic_masses_common, atomic_masses_iupac2016, chemical_symbols
 
 from nequip_hessian.curvature import as_square, symmetrise
-from nequip_hessian.errors import ConfigError, HessianDataError
+from nequip_hessian.errors import ConfigError, HessianDataError, OptionError
 from nequip_hessian.record import LabelledGeometry
 
 Array = npt.NDArray[np.floating[Any]]
@@ -68,7 +68,7 @@ def masses_of(
         ConfigError: another choice.
     """
     if choice not in MASS_CHOICES:
-        raise ConfigError(f"masses: expected one of {', '.join(MASS_CHOICES)}, found {choice!r}")
+        raise OptionError(f"masses: expected one of {', '.join(MASS_CHOICES)}, found {choice!r}")
     if choice == "source" and source is not None:
         return np.asarray(source, dtype=np.float64)
     table = atomic_masses_common if choice == "isotopic" else atomic_masses_iupac2016

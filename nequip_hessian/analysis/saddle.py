@@ -32,7 +32,7 @@ from nequip_hessian.analysis.irc import ReactionCoordinate
 from nequip_hessian.analysis.prediction import check_hessian
 from nequip_hessian.analysis.superpose import rmsd
 from nequip_hessian.analysis.vibrations import Vibrations, vibrations
-from nequip_hessian.errors import ConfigError, HessianDataError, MissingExtraError
+from nequip_hessian.errors import ConfigError, HessianDataError, MissingExtraError, OptionError
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -140,7 +140,7 @@ def search_saddle(
     if len(atoms) < 2 or np.any(atoms.pbc):
         raise ConfigError("saddle search: expected a free molecule of two or more atoms")
     if not (fmax > 0 and steps >= 1 and (hessian_every is None or hessian_every >= 1)):
-        raise ConfigError("saddle search: expected fmax above 0, steps and hessian_every of 1 or more")
+        raise OptionError("saddle search: expected fmax above 0, steps and hessian_every of 1 or more")
     sella = require_sella()
     counter = CountingCalculator(calculator)
     work = Atoms(atoms.numbers, atoms.positions, masses=atoms.get_masses(), info=dict(atoms.info))
@@ -213,7 +213,7 @@ def _outcome(
 def perturbed(atoms: Atoms, count: int, spread: float, seed: int = 0) -> list[Atoms]:
     """Return the guess and `count` - 1 copies with random displacements of `spread` angstrom a coordinate."""
     if count < 1 or not spread >= 0:
-        raise ConfigError(f"starts: expected one or more and a spread of 0 or more, found {count} and {spread}")
+        raise OptionError(f"starts: expected one or more and a spread of 0 or more, found {count} and {spread}")
     rng = np.random.default_rng(seed)
     starts = [atoms.copy()]
     for _ in range(count - 1):

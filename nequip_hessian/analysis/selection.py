@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, OptionError
 
 if TYPE_CHECKING:
     from nequip_hessian.store import HessianStore, Reaction
@@ -46,7 +46,7 @@ def select(
     others = sorted(set(indices) - set(kept))
     if limit is not None and limit < len(others):
         if limit < 1:
-            raise ConfigError(f"limit: expected 1 or more, found {limit}")
+            raise OptionError(f"limit: expected 1 or more, found {limit}")
         beside = f", beside the {len(kept)} stationary points of the reactions" if kept else ""
         notes.append(f"{limit} of {len(others)} geometries, evenly spread (limit){beside}")
         others = [others[i] for i in np.linspace(0, len(others) - 1, limit).round().astype(int)]

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.curvature import is_linear, principal_moments
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, OptionError
 from nequip_hessian.units import CM_TO_EV
 
 Array = npt.NDArray[np.floating[Any]]
@@ -124,14 +124,14 @@ def thermochemistry(
             treatment, or a real mode of no frequency.
     """
     if not (temperature > 0 and pressure > 0 and math.isfinite(temperature) and math.isfinite(pressure)):
-        raise ConfigError(f"thermochemistry: expected T and p above 0, found {temperature} K and {pressure} Pa")
+        raise OptionError(f"thermochemistry: expected T and p above 0, found {temperature} K and {pressure} Pa")
     if symmetry_number < 1 or multiplicity < 1:
-        raise ConfigError(
+        raise OptionError(
             f"thermochemistry: expected symmetry number and multiplicity of 1 or more, found {symmetry_number} and "
             f"{multiplicity}"
         )
     if treatment not in TREATMENTS:
-        raise ConfigError(f"thermochemistry: expected one of {', '.join(TREATMENTS)}, found {treatment!r}")
+        raise OptionError(f"thermochemistry: expected one of {', '.join(TREATMENTS)}, found {treatment!r}")
     values = np.asarray(wavenumbers, dtype=np.float64)
     real = values[values > 0]
     if np.any(values == 0) or np.any(~np.isfinite(values)):

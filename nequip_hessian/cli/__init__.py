@@ -2,9 +2,11 @@
 
 A verb module holds `add_parser(subparsers)` and `run(args) -> int` and imports
 anything heavy inside `run`, so that `--help` answers at once. Exit status: 0
-done, 1 the input was refused or found invalid and nothing was written (the
-message says what), 2 wrong usage, 3 part of the input was refused and the rest
-written, 130 interrupted.
+done; 1 files, data, the model or the machine do not allow it, or the input was
+found invalid (the message says what); 2 the command line is wrong whatever the
+files hold: argparse's own errors and every OptionError; 3 part of the input was
+refused and the rest written; 130 interrupted. `main` is the one place where
+errors become a status.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import sys
 
 from nequip_hessian import __version__
 from nequip_hessian.cli._show import plain
-from nequip_hessian.errors import HessianDataError
+from nequip_hessian.errors import HessianDataError, OptionError
 
 VERBS = (
     "convert",
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
     except HessianDataError as exc:
         print(plain(f"nequip-hessian {args.verb}: error: {exc}"), file=sys.stderr)
-        return 1
+        return 2 if isinstance(exc, OptionError) else 1
     except FileNotFoundError as exc:
         print(f"nequip-hessian {args.verb}: error: no such file: {exc.filename}", file=sys.stderr)
         return 1

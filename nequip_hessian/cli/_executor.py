@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import OptionError
 
 
 def add_executor_options(parser: argparse.ArgumentParser, workers: str) -> None:
@@ -31,8 +31,8 @@ def add_executor_options(parser: argparse.ArgumentParser, workers: str) -> None:
 def check_share(args: argparse.Namespace) -> None:
     """Raise ConfigError for options of a share that do not go together."""
     if (args.rank is None) != (args.world is None):
-        raise ConfigError("--rank and --world belong together: which share, and of how many")
+        raise OptionError("--rank and --world belong together: which share, and of how many")
     if args.rank is not None and args.finalize:
-        raise ConfigError("--rank does a share, --finalize comes after all of them: say one of them")
+        raise OptionError("--rank does a share, --finalize comes after all of them: say one of them")
     if args.rank is not None and getattr(args, "resume", False):
-        raise ConfigError("--rank goes on by itself, --resume belongs to --finalize")
+        raise OptionError("--rank goes on by itself, --resume belongs to --finalize")

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, OptionError
 
 MODEL_HELP = "NequIP file (.ckpt, .nequip.zip, .nequip.pt2), tblite, tblite:GFN1-xTB, or ase:package.module:Calculator"
 
@@ -89,9 +89,9 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as exc:
-        raise ConfigError(f"{option}: expected a JSON object, found {text!r} ({exc.msg})") from None
+        raise OptionError(f"{option}: expected a JSON object, found {text!r} ({exc.msg})") from None
     if not isinstance(value, dict):
-        raise ConfigError(f"{option}: expected a JSON object, found {text!r}")
+        raise OptionError(f"{option}: expected a JSON object, found {text!r}")
     return value
 
 
@@ -163,7 +163,7 @@ def atom_list(text: str, n_atoms: int) -> list[int]:
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
         if not first.isdigit() or (last and not last.isdigit()):
-            raise ConfigError(f"atoms {text!r}: expected numbers from 0 and ranges, e.g. 0,3-5")
+            raise OptionError(f"atoms {text!r}: expected numbers from 0 and ranges, e.g. 0,3-5")
         chosen += range(int(first), int(last or first) + 1)
     if not chosen or max(chosen) >= n_atoms:
         raise ConfigError(f"atoms {text!r}: expected atoms 0 to {n_atoms - 1}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nequip_hessian.cli._executor import add_executor_options, check_share
-from nequip_hessian.errors import EngineError
+from nequip_hessian.errors import OptionError
 
 if TYPE_CHECKING:
     from nequip_hessian.label.engine import Engine
@@ -165,7 +165,7 @@ def engine_from(args: argparse.Namespace) -> Engine:
     """
     for name, engines in _ONLY.items():
         if getattr(args, name) not in (None, False) and args.engine not in engines:
-            raise EngineError(f"--{name.replace('_', '-')} belongs to --engine {' or '.join(engines)}")
+            raise OptionError(f"--{name.replace('_', '-')} belongs to --engine {' or '.join(engines)}")
     given = {name: getattr(args, name) for name in ("method", "displacement") if getattr(args, name) is not None}
     if args.engine == "tblite":
         from nequip_hessian.label.tblite import TbliteEngine
@@ -179,7 +179,7 @@ def engine_from(args: argparse.Namespace) -> Engine:
     from nequip_hessian.label.ase import AseEngine
 
     if args.calculator is None:
-        raise EngineError("--engine ase needs --calculator, e.g. --calculator ase.calculators.emt:EMT")
+        raise OptionError("--engine ase needs --calculator, e.g. --calculator ase.calculators.emt:EMT")
     if args.own_hessian:
         given["displacement"] = None
     return AseEngine(args.calculator, _options(args.calculator_options), reads_charge=args.reads_charge, **given)
@@ -189,9 +189,9 @@ def _options(text: str | None) -> dict[str, Any]:
     try:
         options = json.loads(text or "{}")
     except json.JSONDecodeError as exc:
-        raise EngineError(f"--calculator-options: expected a JSON object, found {text!r} ({exc.msg})") from None
+        raise OptionError(f"--calculator-options: expected a JSON object, found {text!r} ({exc.msg})") from None
     if not isinstance(options, dict):
-        raise EngineError(f"--calculator-options: expected a JSON object, found {text!r}")
+        raise OptionError(f"--calculator-options: expected a JSON object, found {text!r}")
     return options
 
 

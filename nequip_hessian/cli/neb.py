@@ -49,11 +49,11 @@ def run(args: argparse.Namespace) -> int:
 
     from nequip_hessian.analysis.path import reaction_path
     from nequip_hessian.cli._potential import geometry, potential
-    from nequip_hessian.errors import ConfigError
+    from nequip_hessian.errors import OptionError
     from nequip_hessian.report.job import band_table, write_neb
 
     if args.images < 3 or args.steps < 1 or not args.fmax > 0:
-        raise ConfigError("neb: expected 3 or more images, one or more steps and fmax above 0")
+        raise OptionError("neb: expected 3 or more images, one or more steps and fmax above 0")
     reactant, product = (geometry(args, path) for path in (args.reactant, args.product))
     calculator = potential(args)
     with tqdm(desc="neb", unit=" steps", disable=None, leave=False) as bar:

@@ -136,15 +136,15 @@ def _compare(found: Any, other: Any, settings: dict[str, Any]) -> Any:
 def _matrix(numbers: list[int] | None) -> Any:
     import numpy as np
 
-    from nequip_hessian.errors import ConfigError
+    from nequip_hessian.errors import OptionError
 
     if numbers is None:
         return None
     if len(numbers) not in (1, 3, 9):
-        raise ConfigError(f"--supercell: expected three numbers, or nine of a matrix, found {len(numbers)}")
+        raise OptionError(f"--supercell: expected three numbers, or nine of a matrix, found {len(numbers)}")
     matrix = np.array(numbers).reshape(3, 3) if len(numbers) == 9 else np.diag(np.broadcast_to(numbers, 3))
     if round(float(np.linalg.det(matrix))) < 1:
-        raise ConfigError(f"--supercell: expected a matrix of positive volume, found {matrix.tolist()}")
+        raise OptionError(f"--supercell: expected a matrix of positive volume, found {matrix.tolist()}")
     return matrix
 
 

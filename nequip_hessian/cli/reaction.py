@@ -57,13 +57,13 @@ def run(args: argparse.Namespace) -> int:
     from nequip_hessian.analysis.job import run_reaction
     from nequip_hessian.analysis.job_cache import JobCache
     from nequip_hessian.cli._potential import gas, geometry, potential
-    from nequip_hessian.errors import ConfigError
+    from nequip_hessian.errors import OptionError
     from nequip_hessian.report.job import job_table, write_job
 
     if args.images < 3 or args.band_steps < 1 or not args.irc_step > 0:
-        raise ConfigError("reaction: expected 3 or more images, one or more steps of the band, and a step above 0")
+        raise OptionError("reaction: expected 3 or more images, one or more steps of the band, and a step above 0")
     if args.symmetry is not None:
-        raise ConfigError("reaction: --symmetry is for one molecule; here each symmetry number is found by itself")
+        raise OptionError("reaction: --symmetry is for one molecule; here each symmetry number is found by itself")
     reactant, product = (geometry(args, path) for path in (args.reactant, args.product))
     calculator = potential(args)
     folder = Path(args.output)

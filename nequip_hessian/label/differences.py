@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.curvature import SECOND_ORDER, difference_hessian, displaced
-from nequip_hessian.errors import EngineError
+from nequip_hessian.errors import OptionError
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -39,4 +39,4 @@ def central_differences(
 def check_displacement(displacement: float) -> None:
     """Raise EngineError unless 0 < displacement <= 0.1 angstrom."""
     if not 0 < displacement <= 0.1:
-        raise EngineError(f"displacement: expected a step between 0 and 0.1 angstrom, found {displacement}")
+        raise OptionError(f"displacement: expected a step between 0 and 0.1 angstrom, found {displacement}")

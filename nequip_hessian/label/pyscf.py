@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nequip_hessian.errors import EngineError
+from nequip_hessian.errors import EngineError, OptionError
 from nequip_hessian.label.engine import (
     Labels,
     electronic_state,
@@ -49,7 +49,7 @@ class PyscfEngine:
         if importlib.util.find_spec("pyscf") is None:
             raise missing_extra("pyscf", "pyscf")
         if not 0 <= self.grid_level <= 9:
-            raise EngineError(f"grid level: expected 0 to 9, found {self.grid_level}")
+            raise OptionError(f"grid level: expected 0 to 9, found {self.grid_level}")
         if not self.is_hf:
             check_functional(self.method)
 
@@ -120,7 +120,7 @@ def check_functional(name: str) -> None:
     try:
         libxc.parse_xc(name)
     except (KeyError, ValueError) as exc:
-        raise EngineError(f"method: PySCF knows neither a functional nor a method {name!r}") from exc
+        raise OptionError(f"method: PySCF knows neither a functional nor a method {name!r}") from exc
 
 
 def run_scf(field: Any, geometry: LabelledGeometry, density: Any = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from nequip_hessian.errors import EngineError
+from nequip_hessian.errors import EngineError, OptionError
 from nequip_hessian.label.differences import central_differences, check_displacement
 from nequip_hessian.label.engine import (
     DEFAULT_DISPLACEMENT,
@@ -46,7 +46,7 @@ class TbliteEngine:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise EngineError(f"method: tblite knows {', '.join(METHODS)}, found {self.method!r}")
+            raise OptionError(f"method: tblite knows {', '.join(METHODS)}, found {self.method!r}")
         check_displacement(self.displacement)
         if importlib.util.find_spec("tblite") is None:
             raise missing_extra("tblite", "tblite")

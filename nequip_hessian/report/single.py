@@ -17,7 +17,7 @@ from ase.io import write
 from nequip_hessian.analysis.optimisation import Relaxation
 from nequip_hessian.analysis.single import Comparison, SingleVibrations
 from nequip_hessian.analysis.vibrations import animate_mode, format_wavenumber
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, OptionError
 from nequip_hessian.report.modes import write_modes
 from nequip_hessian.report.tables import jsonable, write_csv
 from nequip_hessian.units import CM_TO_EV, KCAL_PER_MOL, MDYN_PER_ANGSTROM, WAVENUMBER
@@ -149,7 +149,7 @@ def check_hessian_file(path: str | Path, count: int) -> None:
     """
     place = Path(path)
     if place.suffix not in (".npy", ".npz"):
-        raise ConfigError(f"{path}: expected a name ending in .npy (one Hessian) or .npz (several)")
+        raise OptionError(f"{path}: expected a name ending in .npy (one Hessian) or .npz (several)")
     if place.suffix == ".npy" and count != 1:
         raise ConfigError(f"{path}: {count} Hessians do not fit in a .npy file; take .npz")
     if place.is_dir():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nequip_hessian.errors import ConfigError, StoreError
+from nequip_hessian.errors import ConfigError, OptionError, StoreError
 from nequip_hessian.store.attributes import SCHEME, provenance_entry
 from nequip_hessian.store.build import Builder
 from nequip_hessian.store.files import DirectoryFiles, Files, open_files
@@ -52,7 +52,7 @@ def split(
         StoreError: no readable store, or the disk refuses.
     """
     if not SCHEME.fullmatch(scheme):
-        raise ConfigError(f"split: expected a name of letters, digits, '_', '-' and '.', found {scheme!r}")
+        raise OptionError(f"split: expected a name of letters, digits, '_', '-' and '.', found {scheme!r}")
     store = HessianStore(path)
     if scheme in store.split_schemes and not overwrite:
         raise ConfigError(f"split: {path} has a scheme {scheme!r}; choose another name or say --overwrite")

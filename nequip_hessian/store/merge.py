@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nequip_hessian.errors import StoreError
+from nequip_hessian.errors import OptionError, StoreError
 from nequip_hessian.store.attributes import author_attributes, provenance_entry, same_provenance
 from nequip_hessian.store.build import Builder
 from nequip_hessian.store.checksum import canonical, content_checksum
@@ -115,7 +115,7 @@ def _check_paths(paths: Sequence[str | Path]) -> None:
     names = Counter(os.path.realpath(path) for path in paths)
     twice = [name for name, count in names.items() if count > 1]
     if twice or len(names) < 2:
-        raise StoreError(f"merge: {f'{twice[0]} is named twice' if twice else 'expected two stores or more'}")
+        raise OptionError(f"merge: {f'{twice[0]} is named twice' if twice else 'expected two stores or more'}")
 
 
 def _has_extra(store: HessianStore) -> bool:

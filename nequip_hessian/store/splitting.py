@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, OptionError
 from nequip_hessian.store.fingerprint import fingerprints
 from nequip_hessian.store.near import near_pairs
 from nequip_hessian.store.reader import HessianStore
@@ -48,7 +48,7 @@ def clusters(store: HessianStore, rule: str = "group") -> Clusters:
         ConfigError: no such rule.
     """
     if rule not in RULES:
-        raise ConfigError(f"split: expected one of {', '.join(RULES)}, found {rule!r}")
+        raise OptionError(f"split: expected one of {', '.join(RULES)}, found {rule!r}")
     ties: list[Iterable[Hashable]] = [
         (() if group < 0 else (("group", group),)) for group in np.asarray(store.group).tolist()
     ]
@@ -165,9 +165,9 @@ def assign(cluster: Clusters, fractions: Mapping[str, float], seed: int) -> npt.
     """
     names, shares = list(fractions), np.array(list(fractions.values()), dtype=np.float64)
     if not names or names[:3] != ["train", "val", "test"][: len(names)]:
-        raise ConfigError(f"split: parts begin with train, val, test in this order, found {', '.join(names) or 'none'}")
+        raise OptionError(f"split: parts begin with train, val, test in this order, found {', '.join(names) or 'none'}")
     if shares.min() <= 0 or shares.sum() > 1 + 1e-9:
-        raise ConfigError(f"split: expected shares above 0 that sum to at most 1, found {dict(fractions)}")
+        raise OptionError(f"split: expected shares above 0 that sum to at most 1, found {dict(fractions)}")
     numbers, sizes = np.unique(cluster, return_counts=True)
     order = sorted(range(len(numbers)), key=lambda i: hashlib.sha256(f"{seed}:{numbers[i]}".encode()).digest())
     rest = 1.0 - float(shares.sum())

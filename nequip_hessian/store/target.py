@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from nequip_hessian.errors import StoreError, StoreWriteError
+from nequip_hessian.errors import OptionError, StoreError, StoreWriteError
 from nequip_hessian.store.build import PROFILES, zip_directory
 from nequip_hessian.store.files import open_files, read_metadata
 from nequip_hessian.store.layout import NAME
@@ -41,7 +41,7 @@ class Target:
 
     def _check(self) -> None:
         if self.path.suffix == ".zip" and self.profile != "publish":
-            raise StoreError(f"{self.path}: a zip file is written by profile 'publish', not {self.profile!r}")
+            raise OptionError(f"{self.path}: a zip file is written by profile 'publish', not {self.profile!r}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as exc:

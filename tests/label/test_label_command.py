@@ -65,11 +65,12 @@ def test_options_reach_the_engine(tmp_path, water):
         (["--engine", "tblite", "--charge", "1"], "no store was written"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_status_one(tmp_path, water, capsys, arguments, message):
+def test_what_cannot_be_is_one_line(tmp_path, water, capsys, arguments, message):
     even = [*arguments, "--multiplicity", "1"]
     path = tmp_path / "co.xyz"
     write(path, molecule("CO"))
-    assert main(["label", str(path), "-o", str(tmp_path / "o.zarr"), *even]) == 1
+    depends = message in ("not found", "no store was written")  # on what is installed, and on the molecule
+    assert main(["label", str(path), "-o", str(tmp_path / "o.zarr"), *even]) == (1 if depends else 2)
     captured = capsys.readouterr()
     assert message in captured.err + captured.out
     assert "Traceback" not in captured.err

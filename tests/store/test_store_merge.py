@@ -10,7 +10,7 @@ import pytest
 from molecules import labelled
 
 from nequip_hessian.cli import main
-from nequip_hessian.errors import StoreError
+from nequip_hessian.errors import OptionError, StoreError
 from nequip_hessian.record import FIELD_NAMES, LevelOfTheory
 from nequip_hessian.store import HessianStore, StoreWriter, differences, validate
 from nequip_hessian.store.merge import merge
@@ -122,9 +122,9 @@ def test_splits_are_carried_over_where_nothing_leaks(records, write, tmp_path):
 
 def test_refusals(write, records, tmp_path):
     first = write("a.zarr")
-    with pytest.raises(StoreError, match="named twice"):
+    with pytest.raises(OptionError, match="named twice"):
         merge([first, tmp_path / "x" / ".." / "a.zarr"], tmp_path / "m.zarr")
-    with pytest.raises(StoreError, match="two stores or more"):
+    with pytest.raises(OptionError, match="two stores or more"):
         merge([first], tmp_path / "m.zarr")
     with StoreWriter(tmp_path / "mit.zarr", attributes={"license": "MIT"}) as writer:
         writer.append(records[0])
