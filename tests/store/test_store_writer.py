@@ -11,7 +11,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from nequip_hessian.errors import StoreError
+from nequip_hessian.errors import OptionError, StoreError
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import HessianStore, StoreWriter, differences, validate
 
@@ -250,7 +250,7 @@ def test_bad_paths(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot be made: Not a directory|cannot be made: File exists"):
         StoreWriter(tmp_path / "file" / "a.zarr")
-    with pytest.raises(StoreError, match="written by profile 'publish'"):
+    with pytest.raises(OptionError, match="written by profile 'publish'"):
         StoreWriter(tmp_path / "a.zip")
 
 
