@@ -24,6 +24,7 @@ BROUGHT_IN = {
     "datasets/reactions-xtb/README.md": "data/reactions-xtb.md",
     "experiments/seed-table/README.md": "data/seed-table.md",
     "experiments/seed-table/tuning.md": "data/tuning.md",
+    "experiments/crystals/README.md": "data/crystals-experiment.md",
 }
 COPIED = {".json", ".yaml", ".yml", ".svg", ".png", ".csv"}
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|#|mailto:)([^)\s#]*)(#[^)\s]*)?\)")
