@@ -91,7 +91,7 @@ def read_unimovib(path: str | Path) -> Iterator[LabelledGeometry]:
             gradient=block("GRD", 3 * n).reshape(n, 3) if "GRD" in found else None,
             masses=block("AMASS", n) if has_mass else None,
             masses_from="file" if has_mass else ISOTOPIC,
+            dipole=dipole,
             level=LevelOfTheory("unknown"),
         ),
-        dipole_derivatives=dipole,
     )
