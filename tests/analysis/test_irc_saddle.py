@@ -13,7 +13,7 @@ from nequip_hessian.analysis.saddle import compare_hessian, distinct, judge, per
 from nequip_hessian.analysis.superpose import rmsd
 from nequip_hessian.cli import main
 from nequip_hessian.curvature import normal_modes
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, OptionError
 from nequip_hessian.potentials import dipole_derivatives, load_potential
 from nequip_hessian.units import BOHR, HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR2
 
@@ -284,7 +284,7 @@ def test_a_model_is_a_name(xtb):
     assert np.abs(derivatives).max() > 0.2
     with pytest.raises(EngineError, match="not found"):
         load_potential("ase:no.such:Thing")
-    with pytest.raises(EngineError, match="GFN1-xTB"):
+    with pytest.raises(OptionError, match="GFN1-xTB"):
         load_potential("tblite:GFN9")
     with pytest.raises(ConfigError, match="options"):
         load_potential("model.nequip.zip", options={"a": 1})
