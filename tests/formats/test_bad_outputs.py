@@ -9,8 +9,7 @@ from pathlib import Path
 import emitters
 import numpy as np
 import pytest
-import solid_emitters
-import text_emitters
+import sound_files
 from test_bad_input import attempt, outcome, refused
 
 from nequip_hessian.formats import read
@@ -48,23 +47,7 @@ COMPANIONS = {"psi4-hess": [("psi4", "mp2.out")], "nwchem-hess": [("nwchem", "wa
 def folder(tmp_path_factory):
     """One sound file of each format, with its companions, in a folder of its own."""
     path = tmp_path_factory.mktemp("sound")
-    isotopic, average = emitters.made(), emitters.made(average=True)
-    files = {
-        "outcar": {"OUTCAR": solid_emitters.outcar(solid_emitters.alloy())},
-        "outcar-free": {"OUTCAR": solid_emitters.outcar(solid_emitters.alloy((1, 3)))},
-        "vasprun": {"vasprun.xml": solid_emitters.vasprun(solid_emitters.alloy((1, 3)))},
-        "gamess": {"a.out": text_emitters.gamess_out(isotopic)},
-        "punch": {"a.dat": text_emitters.gamess_dat(isotopic), "a.out": text_emitters.gamess_out(isotopic)},
-        "molpro": {"a.out": text_emitters.molpro_out(average)},
-        "turbomole": text_emitters.turbomole(average),
-        "dftb": text_emitters.dftb(average),
-        "jaguar": {"a.01.in": text_emitters.jaguar_in(isotopic), "a.out": text_emitters.jaguar_out(isotopic)},
-        "cfour": text_emitters.cfour(isotopic),
-        "aces3": {"a.out": text_emitters.aces3_out(isotopic)},
-        "dalton": {"a.out": text_emitters.dalton_out(isotopic)},
-        "gamess-uk": {"a.out": text_emitters.gamess_uk_out(isotopic)},
-        "unimovib": {"a.umv": text_emitters.unimovib(isotopic)},
-    }
+    files = sound_files.each_format()
     for name, (_, main) in FIXTURES.items():
         for file, text in files.get(name, {}).items():
             emitters.write(path / name / file, text)

@@ -37,8 +37,7 @@ def sound(folder: Path) -> list[Path]:
         if str(place) not in sys.path:
             sys.path.insert(0, str(place))
     import emitters
-    import solid_emitters
-    import text_emitters
+    import sound_files
 
     isotopic, average = emitters.made(), emitters.made(average=True)
     made: dict[str, dict[str, str]] = {
@@ -46,20 +45,7 @@ def sound(folder: Path) -> list[Path]:
         "gaussian": {"a.log": emitters.gaussian_log(isotopic)},
         "orca": {"a.hess": emitters.orca_hess(average), "a.out": emitters.orca_out(average)},
         "qchem": {"a.out": emitters.qchem_out(isotopic)},
-        "outcar": {"OUTCAR": solid_emitters.outcar(solid_emitters.alloy())},
-        "outcar-free": {"OUTCAR": solid_emitters.outcar(solid_emitters.alloy((1, 3)))},
-        "vasprun": {"vasprun.xml": solid_emitters.vasprun(solid_emitters.alloy((1, 3)))},
-        "gamess": {"a.out": text_emitters.gamess_out(isotopic)},
-        "punch": {"a.dat": text_emitters.gamess_dat(isotopic), "a.out": text_emitters.gamess_out(isotopic)},
-        "molpro": {"a.out": text_emitters.molpro_out(average)},
-        "turbomole": text_emitters.turbomole(average),
-        "dftb": text_emitters.dftb(average),
-        "jaguar": {"a.01.in": text_emitters.jaguar_in(isotopic), "a.out": text_emitters.jaguar_out(isotopic)},
-        "cfour": text_emitters.cfour(isotopic),
-        "aces3": {"a.out": text_emitters.aces3_out(isotopic)},
-        "dalton": {"a.out": text_emitters.dalton_out(isotopic)},
-        "gamess-uk": {"a.out": text_emitters.gamess_uk_out(isotopic)},
-        "unimovib": {"a.umv": text_emitters.unimovib(isotopic)},
+        **sound_files.each_format(),
     }
     for name, files in made.items():
         for file, text in files.items():
