@@ -135,15 +135,10 @@ class HessianCalculator(ExactHessians, NequIPCalculator):
     def get_sparse_hessian(self, atoms: Atoms | None = None, indices: Sequence[int] | None = None) -> bsr_array:
         """The same as blocks of 3x3, those left out being exactly zero; for what is too large as a full matrix.
 
-        Args:
-            atoms: geometry; default: the calculator's own
-            indices: (n,) atoms to cover, the others held fixed; default all N
+        Arguments and errors are those of `get_hessian`.
 
         Returns:
             (3n, 3n) float64, eV/angstrom^2, symmetric, index 3*atom + xyz.
-
-        Raises:
-            ConfigError: no geometry, an unknown element, indices out of range.
         """
         (found,) = self._hessians([self._given(atoms)], [indices])
         return found if isinstance(found, bsr_array) else bsr_array(found, blocksize=(3, 3))

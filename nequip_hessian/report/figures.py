@@ -232,16 +232,22 @@ def add_legend(canvas: Canvas, evaluation: Evaluation, reference: bool = False) 
     canvas.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=9)
 
 
+def profile_canvas(count: int) -> tuple[Canvas, list[Axes]]:
+    """Canvas of `count` small plots, three a row, and their axes."""
+    columns = min(3, count)
+    rows = math.ceil(count / columns)
+    canvas, axes = new_canvas(3.6 * columns, 2.7 * rows + 0.4, rows, columns)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return canvas, axes
+
+
 def profile_plot(evaluation: Evaluation, limit: int = 12) -> Canvas | None:
     """NEB profiles of up to `limit` reactions against the reference; None without a path."""
     shown_reactions = [r for r in evaluation.references if any(r.name in m.paths for m in evaluation.models)][:limit]
     if not shown_reactions:
         return None
-    columns = min(3, len(shown_reactions))
-    rows = math.ceil(len(shown_reactions) / columns)
-    canvas, axes = new_canvas(3.6 * columns, 2.7 * rows + 0.4, rows, columns)
-    for axis in axes[len(shown_reactions) :]:
-        axis.set_visible(False)
+    canvas, axes = profile_canvas(len(shown_reactions))
     for axis, reference in zip(axes, shown_reactions, strict=False):
         axis.plot(reference.distance, reference.energies, color=INK, lw=1.4, zorder=1, alpha=0.8)
         ends = np.array([role != "path" for role in reference.roles])

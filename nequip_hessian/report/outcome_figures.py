@@ -5,14 +5,12 @@ Models differ by colour and by marker, so that the plots read in grey too.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from nequip_hessian.analysis.results import Evaluation
-from nequip_hessian.report.figures import FAINT, INK, add_legend, colour, line, marker, new_canvas
+from nequip_hessian.report.figures import FAINT, INK, add_legend, colour, line, marker, new_canvas, profile_canvas
 from nequip_hessian.units import KCAL_PER_MOL
 
 
@@ -67,11 +65,7 @@ def irc_plot(evaluation: Evaluation, limit: int = 12) -> Canvas | None:
     shown = [r for r in evaluation.references if any(r.name in found for found in paths)][:limit]
     if not shown:
         return None
-    columns = min(3, len(shown))
-    rows = math.ceil(len(shown) / columns)
-    canvas, axes = new_canvas(3.6 * columns, 2.7 * rows + 0.4, rows, columns)
-    for axis in axes[len(shown) :]:
-        axis.set_visible(False)
+    canvas, axes = profile_canvas(len(shown))
     for axis, reference in zip(axes, shown, strict=False):
         axis.plot(reference.distance, reference.energies / KCAL_PER_MOL, color=INK, lw=1.0, marker=".", ms=6)
         failed = []

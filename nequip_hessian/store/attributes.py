@@ -12,6 +12,7 @@ from typing import Any, Final
 from nequip_hessian import __version__
 from nequip_hessian.errors import RecordError, StoreError
 from nequip_hessian.record import UNKNOWN_LEVEL, LevelOfTheory
+from nequip_hessian.store.files import Files, read_metadata, why_no_metadata
 from nequip_hessian.store.layout import NAME, READ_TOO, VERSION
 from nequip_hessian.store.schema import complaints, place
 
@@ -149,3 +150,19 @@ def check_version(attributes: Mapping[str, Any], where: str) -> None:
         f"{where}: format version {found!r}{by}, this package reads {NAME} {VERSION!r}; development versions do not "
         "read each other: convert the sources again with this package, or read it with the one that wrote it"
     )
+
+
+def attributes_of(files: Files) -> dict[str, Any]:
+    """Read the `hessian_zarr` attributes of a store of any version.
+
+    Raises:
+        StoreError: nothing there, unreadable, or no Hessian store.
+    """
+    path, metadata = files.path, read_metadata(files)
+    if metadata is None:
+        raise StoreError(f"{path}: {why_no_metadata(path)}")
+    attributes = metadata.get("attributes")
+    found = attributes.get(NAME) if isinstance(attributes, dict) else None
+    if metadata.get("node_type") != "group" or not isinstance(found, dict):
+        raise StoreError(f"{path}: a Zarr store, but without the attribute {NAME!r}, so no Hessian store")
+    return found

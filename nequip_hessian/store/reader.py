@@ -21,31 +21,11 @@ from nequip_hessian.curvature import unpack
 from nequip_hessian.errors import StoreError
 from nequip_hessian.record import KINDS, ROLES, LabelledGeometry, LevelOfTheory
 from nequip_hessian.store.arrays import AnyArray, RowReader
-from nequip_hessian.store.attributes import check_version, level_from_dict
+from nequip_hessian.store.attributes import attributes_of, check_version, level_from_dict
 from nequip_hessian.store.columns import Columns
-from nequip_hessian.store.files import Files, array_attributes, location, open_files, read_metadata, why_no_metadata
-from nequip_hessian.store.layout import NAME, PHONON, SPLIT_PREFIX, UNKNOWN_CHARGE, UNKNOWN_MULTIPLICITY
+from nequip_hessian.store.files import Files, array_attributes, location, open_files
+from nequip_hessian.store.layout import PHONON, SPLIT_PREFIX, UNKNOWN_CHARGE, UNKNOWN_MULTIPLICITY
 from nequip_hessian.store.reactions import Reaction, find_reactions
-
-
-def read_attributes(path: str | Path) -> dict[str, Any]:
-    """Read the `hessian_zarr` attributes of a store of any version.
-
-    Raises:
-        StoreError: nothing there, unreadable, or no Hessian store.
-    """
-    return _attributes_of(open_files(path))
-
-
-def _attributes_of(files: Files) -> dict[str, Any]:
-    path, metadata = files.path, read_metadata(files)
-    if metadata is None:
-        raise StoreError(f"{path}: {why_no_metadata(path)}")
-    attributes = metadata.get("attributes")
-    found = attributes.get(NAME) if isinstance(attributes, dict) else None
-    if metadata.get("node_type") != "group" or not isinstance(found, dict):
-        raise StoreError(f"{path}: a Zarr store, but without the attribute {NAME!r}, so no Hessian store")
-    return found
 
 
 class HessianStore:
@@ -68,7 +48,7 @@ class HessianStore:
         self.path = location(path)
         self._mapped = mapped
         files = open_files(self.path)
-        self.attributes: dict[str, Any] = _attributes_of(files)
+        self.attributes: dict[str, Any] = attributes_of(files)
         check_version(self.attributes, str(self.path))
         self._files: Files | None = files  # for the first use, in this process
         self._files_pid, self._pid = os.getpid(), -1

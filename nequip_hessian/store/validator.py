@@ -10,13 +10,12 @@ import numpy as np
 
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store.arrays import RowReader, open_rows
-from nequip_hessian.store.attributes import same_provenance
+from nequip_hessian.store.attributes import attributes_of, same_provenance
 from nequip_hessian.store.check_metadata import check_attributes, check_hierarchy
 from nequip_hessian.store.check_physics import check_physics
 from nequip_hessian.store.check_values import ValueChecker
 from nequip_hessian.store.checksum import KEY
 from nequip_hessian.store.files import Files, open_files
-from nequip_hessian.store.reader import read_attributes
 from nequip_hessian.store.report import ValidationReport
 
 
@@ -67,8 +66,8 @@ def differences(first: str | Path, second: str | Path) -> list[str]:
     Raises:
         StoreError: one of them is not a readable store.
     """
-    own = [read_attributes(path) for path in (first, second)]
     files = [open_files(path) for path in (first, second)]
+    own = [attributes_of(each) for each in files]
     found = _attribute_differences(*own)
     names = [{key[: -len("/zarr.json")] for key in one.names() if key.endswith("/zarr.json")} for one in files]
     found += [f"{path}: only in {first}" for path in sorted(names[0] - names[1])]
