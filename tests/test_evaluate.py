@@ -13,7 +13,7 @@ from nequip_hessian.analysis.path import ReactionPath
 from nequip_hessian.analysis.prediction import masses_of, predict
 from nequip_hessian.errors import ConfigError, EngineError, StoreError
 from nequip_hessian.evaluate import Model, Options, evaluate, load_models
-from nequip_hessian.evaluate_models import distinct_names
+from nequip_hessian.evaluation.models import distinct_names
 from nequip_hessian.report import write_report
 from nequip_hessian.report.tables import text_table
 from nequip_hessian.store import HessianStore, StoreWriter
@@ -156,8 +156,8 @@ class Interrupted:
 
 
 def test_an_interrupted_run_goes_on_where_it_was(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("nequip_hessian.evaluate_tasks.BATCH", 2)
-    monkeypatch.setattr("nequip_hessian.evaluate_tasks.PROBED", 0)
+    monkeypatch.setattr("nequip_hessian.evaluation.of_geometries.BATCH", 2)
+    monkeypatch.setattr("nequip_hessian.evaluation.of_geometries.PROBED", 0)
     options = Options(neb=False, relax=False)
     first = Interrupted(4)
     with pytest.raises(KeyboardInterrupt):

@@ -16,7 +16,7 @@ from nequip_hessian.analysis.md import Dynamics, RampSettings
 from nequip_hessian.analysis.outcomes import IrcErrors, SaddleErrors
 from nequip_hessian.errors import ConfigError
 from nequip_hessian.evaluate import Model, Options, evaluate
-from nequip_hessian.evaluate_models import load_models
+from nequip_hessian.evaluation.models import load_models
 from nequip_hessian.report import write_report
 from nequip_hessian.report.tables import text_table
 from nequip_hessian.store import HessianStore, StoreWriter

@@ -88,8 +88,7 @@ def _add_settings(parser: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write the report, print the table and the page's name."""
     from nequip_hessian.cli.md import ramp_settings
-    from nequip_hessian.evaluate import Options, evaluate, load_models
-    from nequip_hessian.evaluate_options import DEFAULT_TASKS
+    from nequip_hessian.evaluate import DEFAULT_TASKS, Options, evaluate, load_models
     from nequip_hessian.report import write_report
     from nequip_hessian.report.tables import text_table
     from nequip_hessian.store import HessianStore

@@ -27,12 +27,12 @@ class WriteEvaluationPage(Callback):
         output: folder of the page; default: `evaluation` beside the checkpoint
         store: labelled geometries; default: the store that the training reads
         split: `scheme:part` each; default: the test parts of the store's first scheme, or everything
-        tasks: see `nequip_hessian.evaluate_options.TASKS`; default: those of the command
+        tasks: see `nequip_hessian.evaluate.TASKS`; default: those of the command
         limit: at most so many geometries; reactions: at most so many reactions
         name: of this model on the page
         baseline: other models by name (files, `tblite`, `ase:NAME`), before this one on the page
         device: `cpu` or `cuda`, for the evaluation
-        options: further fields of `nequip_hessian.evaluate_options.Options`, e.g. {masses: isotopic}
+        options: further fields of `nequip_hessian.evaluate.Options`, e.g. {masses: isotopic}
 
     Raises:
         ConfigError: wrong options, or a trainer without ModelCheckpoint; both before the training.
@@ -61,7 +61,7 @@ class WriteEvaluationPage(Callback):
         device: str = "cpu",
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        from nequip_hessian.evaluate_options import DEFAULT_TASKS, Options  # not a part of every training
+        from nequip_hessian.evaluate import DEFAULT_TASKS, Options  # not a part of every training
 
         parts = (split,) if isinstance(split, str) else tuple(split)
         try:
@@ -73,7 +73,7 @@ class WriteEvaluationPage(Callback):
                 **dict(options or {}),
             )
         except TypeError as exc:
-            raise ConfigError(f"WriteEvaluationPage options: {exc}; see nequip_hessian.evaluate_options") from None
+            raise ConfigError(f"WriteEvaluationPage options: {exc}; see nequip_hessian.evaluate") from None
         self.output, self.store, self.device = output, store, device
         self.baseline, self.name = dict(baseline or {}), name
         if name in self.baseline:

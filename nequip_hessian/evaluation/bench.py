@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tqdm import tqdm
 
@@ -15,12 +15,25 @@ from nequip_hessian import __version__
 from nequip_hessian.analysis.cache import Cache, file_name
 from nequip_hessian.analysis.prediction import masses_of
 from nequip_hessian.errors import ConfigError, HessianDataWarning
-from nequip_hessian.evaluate_models import Model
-from nequip_hessian.evaluate_options import Options
-from nequip_hessian.evaluate_tasks import ALL_TASKS, Key
+from nequip_hessian.evaluation.models import Model
+from nequip_hessian.evaluation.of_geometries import Consistency, Minima, Predictions, Ramps
+from nequip_hessian.evaluation.of_reactions import Bands, Coordinates, Saddles
+from nequip_hessian.evaluation.options import Options
+from nequip_hessian.evaluation.task import Key, Task
 from nequip_hessian.potentials import PotentialSource
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import HessianStore, Reaction
+
+ALL_TASKS: Final[tuple[Task, ...]] = (
+    Predictions(),
+    Consistency(),
+    Minima(),
+    Bands(),
+    Saddles(),
+    Coordinates(),
+    Ramps(),
+)
+"""Everything that takes time; what follows from predictions alone is computed when they are read."""
 
 
 @dataclass(frozen=True)
