@@ -13,11 +13,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nequip_hessian.conversion import Options, Run, Target, unfinished_folder
-from nequip_hessian.conversion_journal import Journal, header
-from nequip_hessian.conversion_parts import Parts
-from nequip_hessian.conversion_report import ConversionReport
-from nequip_hessian.conversion_shares import ShareReport, parts_folder, read_inputs, read_share, require_all
+from nequip_hessian.conversion.journal import Journal, header
+from nequip_hessian.conversion.options import Options
+from nequip_hessian.conversion.parts import Parts
+from nequip_hessian.conversion.report import ConversionReport
+from nequip_hessian.conversion.run import Run
+from nequip_hessian.conversion.shares import ShareReport, parts_folder, read_inputs, read_share, require_all
+from nequip_hessian.conversion.target import Target, unfinished_folder
 from nequip_hessian.errors import OptionError, StoreError, StoreWriteError
 from nequip_hessian.executors import Executor
 from nequip_hessian.gather import Input, gather
@@ -44,28 +46,23 @@ def convert(
     finalize: bool = False,
     progress: bool | None = None,
 ) -> ConversionReport:
-    """Convert outputs to a Hessian store, each record held against physics first.
-
-    The store is the same whoever reads: this process, workers, or earlier runs of `convert_share`.
+    """Convert outputs to a Hessian store, the same whoever reads: this process, workers, or earlier `convert_share`s.
 
     Args:
         inputs: files, patterns, folders and `@list` files, see `gather`
         output: the store to write
-        format: name of the format of all inputs; decided by content when not given
+        format: name of the format of all inputs; default: by content
         dtype: `float32` or `float64` of the stored Hessians; default: that of the sources
         project: `none`: as the source has it; `asr`: the translational identity is restored;
             `asr+rot`: the rotational one too (away from stationary points with the forces)
         group: rule that names the groups, see `group_of`; a group in the file itself wins
         without_hessian: also take geometries that have energy or forces but no Hessian
+        license: SPDX identifier of the data's licence, e.g. `CC-BY-4.0`
         profile: how the store lies on disk: `local`, `remote` or `publish` (a zip file)
         overwrite: replace a store at `output`, and drop an unfinished one
-        resume: go on with a conversion of the same inputs that was killed, and keep what is done
-            when this one is interrupted
-        license: SPDX identifier of the data's licence, e.g. `CC-BY-4.0`, written into the store
-        report: where to write the report; default `<output>.report.json`, and nowhere when
-            nothing was taken
-        executor: who reads the inputs; default: this process. With several workers a script needs
-            `if __name__ == "__main__":`
+        resume: go on with a killed conversion of the same inputs; keep what is done when interrupted
+        report: where to write the report; default `<output>.report.json` if anything was taken
+        executor: who reads; several workers need `if __name__ == "__main__":` in a script
         finalize: read nothing here, all inputs must have been read by `convert_share`
         progress: show a progress bar; default: on a terminal
 
@@ -80,12 +77,31 @@ def convert(
     options = Options(format, dtype, project, group, without_hessian, profile, license)
     target = Path(output)
     _check_target(target, report, overwrite, resume)
+    run, written = _fill(inputs, target, options, executor or Executor(), overwrite, resume, finalize, progress)
+    result = ConversionReport(str(target) if written else None, run.entries, vars(options))
+    if report is not None or written:
+        _write_report(result, Path(report) if report is not None else target.with_name(target.name + ".report.json"))
+    return result
+
+
+def _fill(
+    inputs: Iterable[str | Path],
+    target: Path,
+    options: Options,
+    executor: Executor,
+    overwrite: bool,
+    resume: bool,
+    finalize: bool,
+    progress: bool | None,
+) -> tuple[Run, bool]:
+    """Take all inputs into the store; returns the run and whether anything was written."""
     files = gather(inputs)
     parts = Parts(parts_folder(target), options.reading)
     if finalize:
         require_all(files, parts)
     journal = Journal(header([item.path for item in files], vars(options)))
-    writing = {"dtype": dtype, "profile": profile, "attributes": {"license": license} if license else None}
+    attributes = {"license": options.license} if options.license else None
+    writing = {"dtype": options.dtype, "profile": options.profile, "attributes": attributes}
     store = Target(target, journal, resume=resume, overwrite=overwrite, **writing)
     run = Run(options, files, store, journal)
     keep = finalize
@@ -93,16 +109,13 @@ def convert(
         with store:
             if resume and unfinished_folder(target).exists():
                 _go_on(store, run, journal, unfinished_folder(target))
-            _take_all(run, files, parts, executor or Executor(), keep, progress)
+            _take_all(run, files, parts, executor, keep, progress)
             store.finish(run.provenance())
         keep = False
     finally:
         if not (keep or (resume and not store.finished)):
             parts.remove()
-    result = ConversionReport(str(target) if store.opened else None, run.entries, vars(options))
-    if report is not None or store.opened:
-        _write_report(result, Path(report) if report is not None else target.with_name(target.name + ".report.json"))
-    return result
+    return run, store.opened
 
 
 def _go_on(store: Target, run: Run, journal: Journal, folder: Path) -> None:

@@ -531,12 +531,12 @@ def test_units_of_the_provenance_are_invertible(tmp_path, formaldehyde):
 
 KILLED = """
 import os, signal, sys
-from nequip_hessian import conversion
+from nequip_hessian.conversion import journal, target
 from nequip_hessian.store import spool
 
 spool.BATCH_BYTES = int(sys.argv[2])
 calls = iter(range(1, 10**6))
-owner, name = {"append": (conversion.StoreWriter, "append"), "journal": (conversion.Journal, "add")}[sys.argv[3]]
+owner, name = {"append": (target.StoreWriter, "append"), "journal": (journal.Journal, "add")}[sys.argv[3]]
 original = getattr(owner, name)
 
 def wrapper(*arguments, **options):

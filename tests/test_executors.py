@@ -15,8 +15,8 @@ from springs import spring_network
 
 from nequip_hessian import executors
 from nequip_hessian.cli import main
-from nequip_hessian.conversion_parts import Parts, ReadPart
-from nequip_hessian.conversion_read import Reading
+from nequip_hessian.conversion.parts import Parts, ReadPart
+from nequip_hessian.conversion.read import Reading
 from nequip_hessian.convert import convert, convert_share
 from nequip_hessian.errors import ConfigError, StoreError
 from nequip_hessian.executors import Executor, Lost, default_workers, share_of
@@ -171,13 +171,13 @@ def test_a_share_reads_nothing_of_the_others(inputs, tmp_path):
 
 @pytest.mark.parametrize("way", ["workers", "finalize"])
 def test_killed_in_the_middle_each_way_resumes_to_the_same_store(inputs, whole, tmp_path, monkeypatch, way):
-    from nequip_hessian import conversion
+    from nequip_hessian.store import StoreWriter
 
     target = tmp_path / "s.zarr"
     options = {"executor": Executor(workers=2)} if way == "workers" else {"finalize": True}
     for rank in range(2) if way == "finalize" else ():
         convert_share([inputs], target, rank, 2)
-    append, count = conversion.StoreWriter.append, []
+    append, count = StoreWriter.append, []
 
     def killed(self, record):
         append(self, record)
@@ -185,7 +185,7 @@ def test_killed_in_the_middle_each_way_resumes_to_the_same_store(inputs, whole, 
         if len(count) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(conversion.StoreWriter, "append", killed)
+    monkeypatch.setattr(StoreWriter, "append", killed)
     with pytest.raises(KeyboardInterrupt):
         convert([inputs], target, resume=True, **options)
     monkeypatch.undo()

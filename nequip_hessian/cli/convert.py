@@ -115,7 +115,7 @@ def _share(args: argparse.Namespace) -> int:
 
 
 def _executor(args: argparse.Namespace) -> Executor:
-    from nequip_hessian.conversion_shares import total_size
+    from nequip_hessian.conversion.shares import total_size
     from nequip_hessian.executors import Executor, default_workers
     from nequip_hessian.gather import gather
 

@@ -22,8 +22,8 @@ import numpy as np
 
 from nequip_hessian import __version__
 from nequip_hessian.checks import Checks
-from nequip_hessian.conversion_journal import stamp
-from nequip_hessian.conversion_read import Outcome, Reading
+from nequip_hessian.conversion.journal import stamp
+from nequip_hessian.conversion.read import Outcome, Reading
 from nequip_hessian.curvature import pack, unpack
 from nequip_hessian.errors import StoreError, StoreWriteError
 from nequip_hessian.record import FIELD_NAMES, LabelledGeometry, LevelOfTheory

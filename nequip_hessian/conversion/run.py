@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,120 +10,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from nequip_hessian.conversion_journal import Journal, stamp
-from nequip_hessian.conversion_read import Outcome, Reading, reason_of
-from nequip_hessian.conversion_report import Entry, EntryLog, entry_from_dict
+from nequip_hessian.conversion.journal import Journal, stamp
+from nequip_hessian.conversion.options import Options
+from nequip_hessian.conversion.read import Outcome, reason_of
+from nequip_hessian.conversion.report import Entry, EntryLog, entry_from_dict
+from nequip_hessian.conversion.target import Target
 from nequip_hessian.duplicates import Seen
-from nequip_hessian.errors import HessianDataError, OptionError, StoreError, StoreWriteError
-from nequip_hessian.formats import formats
+from nequip_hessian.errors import HessianDataError, StoreError, StoreWriteError
 from nequip_hessian.formats._source import stem
-from nequip_hessian.gather import GROUP_RULES, Input, common_folder, group_of, reaction_groups
-from nequip_hessian.projection import PROJECTIONS
+from nequip_hessian.gather import Input, common_folder, group_of, reaction_groups
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import StoreWriter
-from nequip_hessian.store.build import PROFILES
 
 _COMMON_ENDINGS: Final = (".log", ".out", ".json", ".xyz", ".dat", ".xml", ".in", ".gz", ".xz", ".bz2")
 _OF_NO_FORMAT: Final = ("recognises its content", "bare numbers without a geometry")
-_MEANING: Final = ("format", "dtype", "project", "group", "without_hessian")
-"""Options that change what is in the store, not how it lies on disk."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to convert; see `convert`."""
-
-    format: str | None = None
-    dtype: str | None = None
-    project: str = "none"
-    group: str = "auto"
-    without_hessian: bool = False
-    profile: str = "local"
-    license: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("format", self.format, (None, *formats())),
-            ("dtype", self.dtype, (None, "float32", "float64")),
-            ("profile", self.profile, PROFILES),
-            ("project", self.project, PROJECTIONS),
-            ("group", self.group, GROUP_RULES),
-        ):
-            if value not in allowed:
-                names = ", ".join(str(entry) for entry in allowed if entry)
-                raise OptionError(f"{name}: expected one of {names}, found {value!r}")
-
-    @property
-    def reading(self) -> Reading:
-        """What of them concerns one file alone."""
-        return Reading(self.format, self.project, self.without_hessian)
-
-
-class Target:
-    """The store of a conversion, opened with the first record, so that nothing is written when there is none.
-
-    Attributes:
-        finished: all is written and in its place
-
-    Args:
-        path: the store
-        resume: go on with an unfinished one, and keep it when interrupted
-        options: further arguments of `StoreWriter`
-        journal: of the conversion; it is opened with the store
-    """
-
-    def __init__(self, path: Path, journal: Journal, *, resume: bool, **options: Any) -> None:
-        self._path, self._journal = path, journal
-        self._arguments = {"resume": resume, **options}
-        self.finished = False
-        self._stack = contextlib.ExitStack()
-        self._writer: StoreWriter | None = None
-
-    @property
-    def opened(self) -> bool:
-        """Whether the store has been begun."""
-        return self._writer is not None
-
-    def __enter__(self) -> Target:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *details: Any) -> None:
-        self._stack.__exit__(kind, *details)
-        self.finished = kind is None
-
-    def begin(self) -> StoreWriter:
-        """Open the store, new or unfinished."""
-        unfinished = unfinished_folder(self._path)
-        mine = not unfinished.exists()
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._stack.callback(self._journal.close)
-            self._writer = self._stack.enter_context(StoreWriter(self._path, **self._arguments))
-        except OSError as exc:
-            raise StoreWriteError(f"{self._path}: cannot be written: {exc.strerror or exc}") from exc
-        except BaseException:  # an interrupt before the writer can clean up after itself
-            if mine:
-                shutil.rmtree(unfinished, ignore_errors=True)
-            raise
-        return self._writer
-
-    def append(self, record: LabelledGeometry) -> None:
-        """Append a record."""
-        if self._writer is None:
-            self.begin()
-            self._journal.open(unfinished_folder(self._path))
-        if self._writer is not None:
-            self._writer.append(record)
-
-    def finish(self, provenance: dict[str, Any]) -> None:
-        """Say where the records come from; the store is finished on a clean exit."""
-        if self._writer is not None:
-            self._writer.add_provenance(provenance)
-
-
-def unfinished_folder(target: Path) -> Path:
-    """Return where the store grows."""
-    return target.with_name(target.name + ".unfinished")
 
 
 @dataclass
@@ -185,7 +83,7 @@ class Run:
 
         Args:
             item: the file
-            outcomes: what reading it gives, see `conversion_read`
+            outcomes: what reading it gives, see `read.Reading.outcomes`
         """
         self._new = _New()
         for outcome in outcomes:
@@ -287,7 +185,7 @@ class Run:
         """Describe this conversion for the store."""
         return {
             "routine": "nequip_hessian.convert",
-            "options": {key: vars(self.options)[key] for key in _MEANING if vars(self.options)[key] is not None},
+            "options": self.options.meaning,
             "sources": list(self._sources.values()),
             "conversions": self._conversions,
         }

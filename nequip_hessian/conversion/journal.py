@@ -57,7 +57,7 @@ class Journal:
         """Add an entry of the report; it counts once its file is finished.
 
         Args:
-            entry: see `conversion_report.Entry.as_dict`
+            entry: see `report.Entry.as_dict`
             belongs: group and role of a geometry that was taken, `None` where it has no role
         """
         self._add({"entry": entry, "belongs": belongs})

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nequip_hessian.conversion_journal import stamp
-from nequip_hessian.conversion_parts import Parts, ReadPart, lost_part
-from nequip_hessian.conversion_read import Outcome
+from nequip_hessian.conversion.journal import stamp
+from nequip_hessian.conversion.parts import Parts, ReadPart, lost_part
+from nequip_hessian.conversion.read import Outcome
 from nequip_hessian.errors import StoreError
 from nequip_hessian.executors import Executor, Lost, share_of
 from nequip_hessian.gather import Input

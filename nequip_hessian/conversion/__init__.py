@@ -1,0 +1,1 @@
+"""What stands behind `nequip_hessian.convert`: options, the run, the journal, the parts of workers, the report."""
