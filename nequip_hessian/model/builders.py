@@ -49,6 +49,22 @@ def add_hessian_output(module: Any) -> HessianOutput:
     return HessianOutput(func=module.func)
 
 
+def give_products(model: Any) -> None:
+    """Turn a plain graph model into one that takes one probe a geometry, in place and with the same weights.
+
+    Args:
+        model: NequIP's `GraphModel`, built, or loaded from a package or a checkpoint
+
+    Raises:
+        ConfigError: see `add_hessian_output`.
+    """
+    with torch_default_dtype(dtype_from_name(model.metadata[MODEL_DTYPE_KEY])):
+        module = add_hessian_output(model.model)
+    model.model = module.train(model.training)
+    model.irreps_in.update(module.irreps_in)
+    model.model_input_fields = list(model.irreps_in)
+
+
 def set_products(model: Any, way: str, memory_gb: float | None) -> Any:
     """Say how a graph model makes several products, and what memory their graphs may take in training.
 

@@ -7,6 +7,7 @@ well, so many products go through one call although the compiled graph knows of 
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Final
 
 import torch
@@ -28,7 +29,18 @@ about a hundred times those of forces, so a product with this probe is about as 
 
 
 def _data_settings(data: AtomicDataDict.Type) -> AtomicDataDict.Type:
-    """Example inputs of one frame with a probe, which the data of a plain model's training do not have."""
+    """Example inputs of one frame with a probe; and the plain model that is about to be compiled gets its product.
+
+    `nequip-compile` hands the model to none of a target's functions, so it is taken from the caller's variables.
+
+    Raises:
+        ConfigError: an ensemble, or another model without one force module at its top.
+    """
+    model = sys._getframe(1).f_locals.get("model")
+    if getattr(model, "is_graph_model", False) and HESSIAN_PROBE_KEY not in model.model_input_fields:
+        from nequip_hessian.model.builders import give_products
+
+        give_products(model)
     data = single_frame_data_settings(data)
     positions = data[AtomicDataDict.POSITIONS_KEY]
     probe = torch.linspace(-1.0, 1.0, positions.numel(), dtype=positions.dtype, device=positions.device)

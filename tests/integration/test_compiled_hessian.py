@@ -17,6 +17,12 @@ from nequip_hessian.calculator import HessianCalculator
 from nequip_hessian.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
+PLAIN = (
+    "training_module.loss._target_=nequip.train.EnergyForceLoss",
+    "~training_module.loss.coeffs.hessian",
+    "training_module.val_metrics._target_=nequip.train.EnergyForceMetrics",
+    "~data.hessian",
+)
 
 
 def command(name, *arguments, cwd):
@@ -26,12 +32,17 @@ def command(name, *arguments, cwd):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
 
 
-@pytest.fixture(scope="module", params=["minimal", "allegro"])
+# an Allegro model of ours, and NequIP's own model, which has no products before it is compiled
+OURS_AND_PLAIN = {"allegro": (), "minimal": ("training_module.model._target_=nequip.model.NequIPGNNModel", *PLAIN)}
+
+
+@pytest.fixture(scope="module", params=list(OURS_AND_PLAIN))
 def pair(request, small_store, tmp_path_factory):
     """A checkpoint and what nequip-compile makes of it."""
     folder = tmp_path_factory.mktemp(request.param)
     where = ["-cp", ROOT / "configs", "-cn", request.param, f"store={small_store}", "data.split=random"]
-    command("nequip-train", *where, "trainer.max_epochs=1", f"hydra.run.dir={folder}", cwd=folder)
+    changes = [*OURS_AND_PLAIN[request.param], "trainer.max_epochs=1", f"hydra.run.dir={folder}"]
+    command("nequip-train", *where, *changes, cwd=folder)
     output = folder / "model.nequip.pt2"
     options = ["--mode", "aotinductor", "--target", "hessian", "--device", "cpu"]
     command("nequip-compile", folder / "best.ckpt", output, *options, cwd=folder)

@@ -15,6 +15,7 @@ from nequip_hessian.model import ways
 from nequip_hessian.model.builders import add_hessian_output
 from nequip_hessian.model.matrix import hessians
 from nequip_hessian.model.output import HessianOutput
+from nequip_hessian.model.target import HESSIAN_TARGET
 from nequip_hessian.train import HessianMeanSquaredError
 
 PAIRS = {
@@ -291,6 +292,28 @@ def test_it_can_be_taken_off_again(pair):
     bare = HessianOutput.detach_HessianOutput(mine)
     assert type(bare.model) is ForceStressOutput
     assert list(bare.state_dict()) == list(mine.state_dict())
+
+
+def compile_for_hessians(model, data):
+    """What `nequip-compile --target hessian` does: the target's function sees `model` in its caller only."""
+    return HESSIAN_TARGET["data_settings"](data)
+
+
+def test_the_compile_target_gives_a_plain_model_its_product(pair):
+    mine, theirs = pair
+    theirs.eval()
+    before = theirs(frame(rattled("HCN")))
+    data = compile_for_hessians(theirs, frame(rattled("HCN")))
+    found, expected = theirs(dict(data)), mine(dict(data))
+    torch.testing.assert_close(found["hessian_product"], expected["hessian_product"], rtol=0, atol=1e-14)
+    assert torch.equal(found["total_energy"], before["total_energy"])
+    assert torch.equal(theirs(frame(rattled("HCN")))["forces"], before["forces"])
+    assert list(theirs.state_dict()) == list(mine.state_dict())
+    compile_for_hessians(mine, data)  # a model of ours stays as it is
+    ensemble = PlainNequIP(**NEQUIP)
+    ensemble.model = torch.nn.Sequential(ensemble.model)
+    with pytest.raises(ConfigError, match="top module"):
+        compile_for_hessians(ensemble, data)
 
 
 def test_models_without_one_force_module_are_refused():
