@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import matplotlib
-
-matplotlib.use("svg")
-from matplotlib import pyplot as plt
+from pictures import plt, save
 from plan import ESTIMATORS
+from reading import Result
 
-Result = dict[str, Any]
 PART = "test_displaced"
 COLUMNS = (("force_rmse", "force RMSE, meV/Å", 1000), ("hessian_rmse", "Hessian RMSE, eV/Å²", 1))
 
@@ -59,5 +55,4 @@ def _figure(baseline: Result, ways: list[Result], path: Path) -> None:
             axis.annotate(result["run"]["arm"], (time, value), fontsize=7, textcoords="offset points", xytext=(4, 3))
         axis.set(xscale="log", xlabel="time of training / that of E-F", ylabel=title)
         axis.margins(x=0.15)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    save(figure, path)

@@ -12,8 +12,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from run import ROOT
-from tables import ERRORS, HERE, PARTS, REACTIONS, STATIONARY, Result, figure_of, of_plan, read_results, shown
+from reading import ERRORS, HERE, PARTS, REACTIONS, ROOT, STATIONARY, Result, figure_of, of_plan, read_results, shown
 
 NAME = "reactions-xtb.nequip.zip"
 

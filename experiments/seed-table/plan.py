@@ -127,7 +127,7 @@ def estimators() -> list[Run]:
 
 def release() -> list[Run]:
     """The model to use: larger, longer, and with all Hessians of the training reactions."""
-    return [Run("E-F-H", "all", 1, 1, updates=20000, features=64)]
+    return [Run("E-F-H", "all", 1, 1, updates=12000, features=64)]
 
 
 PLANS = {"seed-table": seed_table, "estimators": estimators, "release": release}

@@ -8,100 +8,36 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import json
 import math
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-import matplotlib
+from estimators import section as estimators_section
+from outcomes import section as outcomes_section
+from pictures import arms_plot, data_efficiency_plot
+from reading import (
+    ARMS,
+    BETTER_HIGH,
+    DATA,
+    ERRORS,
+    HERE,
+    PARTS,
+    REACTIONS,
+    ROOT,
+    STATIONARY,
+    Result,
+    gain,
+    of_plan,
+    read_results,
+    select,
+    shown,
+    values,
+)
+from summary import in_short
 
-matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "seed-table"
-from estimators import section as estimators_section  # noqa: E402
-from matplotlib import pyplot as plt  # noqa: E402
-from outcomes import section as outcomes_section  # noqa: E402
-from plan import PLANS  # noqa: E402
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-ARMS = ("E", "E-F", "E-F-H")
-PARTS = {"test": "reactants, transition states, products", "test_irc": "reaction paths", "test_displaced": "displaced"}
-ERRORS = {
-    "shifted_energy_rmse": ("energy RMSE", "meV", 1000),
-    "shifted_energy_mae": ("energy MAE", "meV", 1000),
-    "force_rmse": ("force RMSE", "meV/Å", 1000),
-    "force_mae": ("force MAE", "meV/Å", 1000),
-    "hessian_rmse": ("Hessian RMSE", "eV/Å²", 1),
-    "hessian_mae": ("Hessian MAE", "eV/Å²", 1),
-}
-STATIONARY = {
-    "frequency_mae": ("frequency MAE", "cm⁻¹", 1),
-    "frequency_low_mae": ("frequency MAE below 400 cm⁻¹", "cm⁻¹", 1),
-    "zpe_mae": ("zero-point energy MAE", "meV", 1000),
-    "imaginary_agreement": ("number of imaginary modes agrees", "%", 100),
-    "projected_cosine_1": ("\\|cos\\| of the lowest mode", "", 1),
-}
-REACTIONS = {
-    "single_point_barrier_mae": ("barrier MAE at the reference geometries", "meV", 1000),
-    "barrier_mae": ("NEB barrier MAE (converged)", "meV", 1000),
-    "neb_failure_rate": ("NEBs that failed", "%", 100),
-    "ts_rmsd": ("RMSD of the transition state", "Å", 1),
-}
 PUBLISHED = {"shifted_energy_rmse": -29, "force_rmse": -48, "hessian_rmse": -77}  # %, E-F-H against E-F, displaced
-BETTER_HIGH = ("imaginary_agreement", "projected_cosine_1")
-DATA = {
-    "stationary": "stationary points only (the published set-up: forces there are zero)",
-    "mixed": "stationary points, and off-equilibrium energies and forces in every arm",
-}
-
-Result = dict[str, Any]
-
-
-def read_results(folder: Path) -> list[Result]:
-    """All results, by name."""
-    runs = [path for path in sorted(folder.glob("*.json")) if path.name != "outcomes.json"]
-    return [json.loads(path.read_text()) | {"file": path.name} for path in runs]
-
-
-def figure_of(result: Result, where: str, name: str) -> float | None:
-    """One figure of a result; `where` is a part, `stationary` or `reactions`."""
-    figures = result[where] if where in ("stationary", "reactions") else result["figures"].get(where, {})
-    return figures[name]["value"] if name in figures else None
-
-
-def of_plan(results: list[Result], plan: str) -> list[Result]:
-    """Results of one experiment."""
-    names = {run.name for run in PLANS[plan]()}
-    return [r for r in results if r["file"].removesuffix(".json") in names]
-
-
-def select(results: list[Result], **wanted: Any) -> list[Result]:
-    """Results whose run has these fields."""
-    return [r for r in results if all(r["run"][name] == value for name, value in wanted.items())]
-
-
-def values(results: list[Result], where: str, name: str) -> list[float]:
-    """One figure of several results, those that have it."""
-    found = [figure_of(r, where, name) for r in results]
-    return [v for v in found if v is not None and math.isfinite(v)]
-
-
-def shown(numbers: list[float], scale: float) -> str:
-    """Mean and standard deviation over seeds, three significant digits."""
-    if not numbers:
-        return "–"
-    scaled = [scale * v for v in numbers]
-    text = f"{mean(scaled):.3g}" if abs(mean(scaled)) < 1000 else f"{mean(scaled):.0f}"
-    return f"{text} ± {stdev(scaled):.2g}" if len(scaled) > 1 else text
-
-
-def gain(first: list[float], second: list[float]) -> str:
-    """Change of the mean from first to second, in percent."""
-    if not first or not second or mean(first) == 0:
-        return "–"
-    return f"{100 * (mean(second) / mean(first) - 1):+.0f} %"
 
 
 def comparison(groups: dict[str, list[Result]], where: str, metrics: dict[str, Any], published: bool) -> list[str]:
@@ -128,6 +64,7 @@ def main_table(results: list[Result], data: str) -> list[str]:
         return []
     seeds = ", ".join(f"{arm} {len(found)}" for arm, found in chosen.items())
     lines = [f"## Trained on {DATA[data]}", "", f"Seeds: {seeds}. Mean ± standard deviation over seeds.", ""]
+    lines += in_short(results, data)
     for part, title in PARTS.items():
         count = next(r for found in chosen.values() for r in found)["geometries"][part]
         lines += [f"Held-out reactions, {title} ({count} geometries)", ""]
@@ -198,21 +135,7 @@ def efficiency(results: list[Result], output: Path) -> list[str]:
         ]
         lines.append(f"| 1/{fraction} | " + " | ".join(cells) + " |")
     lines += ["", *(equivalent(curves, name) for name in ("shifted_energy_rmse", "force_rmse")), ""]
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
-    for axis, name in zip(axes, ("shifted_energy_rmse", "force_rmse", "hessian_rmse"), strict=True):
-        title, unit, scale = ERRORS[name]
-        for arm, style in zip(arms, ("o--", "s-"), strict=True):
-            points = [(1 / f, values(found, "test_displaced", name)) for f, found in curves[arm].items()]
-            points = [(x, v) for x, v in points if v]
-            spread = [scale * stdev(v) if len(v) > 1 else 0 for _, v in points]
-            color = "0.55" if arm == "E-F" else "black"
-            axis.errorbar(
-                [x for x, _ in points], [scale * mean(v) for _, v in points], spread, fmt=style, color=color, label=arm
-            )
-        axis.set(xscale="log", yscale="log", xlabel="share of the training reactions", ylabel=f"{title} / {unit}")
-    axes[0].legend(frameon=False)
-    figure.savefig(output / "data-efficiency.svg", metadata={"Date": None})
-    plt.close(figure)
+    data_efficiency_plot(curves, output / "data-efficiency.svg")
     everything = [r for curve in curves.values() for found in curve.values() for r in found]
     return [
         *lines,
@@ -276,7 +199,9 @@ def page(everything: list[Result], folder: Path, figures: Path) -> str:
         "tuned for E-F; E-F-H uses one random probe a geometry and update.",
         "",
     ]
-    for data in ("mixed", "stationary"):
+    arms_plot(results, figures / "arms.svg")
+    lines += ["![errors of the three arms: a bar for the mean, a mark for each seed](figures/arms.svg)", ""]
+    for data in DATA:
         lines += main_table(results, data)
     lines += [*efficiency(results, figures), *special_tables(results)]
     lines += outcomes_section(folder)

@@ -1,0 +1,94 @@
+"""The result files of the runs: which figures they hold, and their numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from plan import PLANS
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+ARMS = ("E", "E-F", "E-F-H")
+PARTS = {"test": "reactants, transition states, products", "test_irc": "reaction paths", "test_displaced": "displaced"}
+ERRORS = {
+    "shifted_energy_rmse": ("energy RMSE", "meV", 1000),
+    "shifted_energy_mae": ("energy MAE", "meV", 1000),
+    "force_rmse": ("force RMSE", "meV/Å", 1000),
+    "force_mae": ("force MAE", "meV/Å", 1000),
+    "hessian_rmse": ("Hessian RMSE", "eV/Å²", 1),
+    "hessian_mae": ("Hessian MAE", "eV/Å²", 1),
+}
+STATIONARY = {
+    "frequency_mae": ("frequency MAE", "cm⁻¹", 1),
+    "frequency_low_mae": ("frequency MAE below 400 cm⁻¹", "cm⁻¹", 1),
+    "zpe_mae": ("zero-point energy MAE", "meV", 1000),
+    "imaginary_agreement": ("number of imaginary modes agrees", "%", 100),
+    "projected_cosine_1": ("\\|cos\\| of the lowest mode", "", 1),
+}
+REACTIONS = {
+    "single_point_barrier_mae": ("barrier MAE at the reference geometries", "meV", 1000),
+    "barrier_mae": ("NEB barrier MAE (converged)", "meV", 1000),
+    "neb_failure_rate": ("NEBs that failed", "%", 100),
+    "ts_rmsd": ("RMSD of the transition state", "Å", 1),
+}
+BETTER_HIGH = ("imaginary_agreement", "projected_cosine_1")
+DATA = {  # training sets, in the order of the page
+    "mixed": "stationary points, and off-equilibrium energies and forces in every arm",
+    "stationary": "stationary points only (the published set-up: forces there are zero)",
+}
+
+Result = dict[str, Any]
+
+
+def read_results(folder: Path) -> list[Result]:
+    """All results, by name."""
+    runs = [path for path in sorted(folder.glob("*.json")) if path.name != "outcomes.json"]
+    return [json.loads(path.read_text()) | {"file": path.name} for path in runs]
+
+
+def figure_of(result: Result, where: str, name: str) -> float | None:
+    """One figure of a result; `where` is a part, `stationary` or `reactions`."""
+    figures = result[where] if where in ("stationary", "reactions") else result["figures"].get(where, {})
+    return figures[name]["value"] if name in figures else None
+
+
+def of_plan(results: list[Result], plan: str) -> list[Result]:
+    """Results of one experiment."""
+    names = {run.name for run in PLANS[plan]()}
+    return [r for r in results if r["file"].removesuffix(".json") in names]
+
+
+def select(results: list[Result], **wanted: Any) -> list[Result]:
+    """Results whose run has these fields."""
+    return [r for r in results if all(r["run"][name] == value for name, value in wanted.items())]
+
+
+def values(results: list[Result], where: str, name: str) -> list[float]:
+    """One figure of several results, those that have it."""
+    found = [figure_of(r, where, name) for r in results]
+    return [v for v in found if v is not None and math.isfinite(v)]
+
+
+def shown(numbers: list[float], scale: float) -> str:
+    """Mean and standard deviation over seeds, three significant digits."""
+    if not numbers:
+        return "–"
+    scaled = [scale * v for v in numbers]
+    spread = f" ± {_plain(stdev(scaled), 2)}" if len(scaled) > 1 else ""
+    return _plain(mean(scaled), 3) + spread
+
+
+def _plain(value: float, digits: int) -> str:
+    """Number with so many significant digits, never in powers of ten."""
+    return f"{value:.{digits}g}" if abs(value) < 10**digits - 0.5 else f"{value:.0f}"
+
+
+def gain(first: list[float], second: list[float]) -> str:
+    """Change of the mean from first to second, in percent."""
+    if not first or not second or mean(first) == 0:
+        return "–"
+    return f"{100 * (mean(second) / mean(first) - 1):+.0f} %"
