@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nequip_hessian.analysis.irc import bofill_update, steepest_descent_step
+from nequip_hessian.analysis.steepest_descent import bofill_update, steepest_descent_step
 from nequip_hessian.curvature import mass_weight, normal_modes, project_out, rigid_motions
 
 Array = npt.NDArray[np.float64]

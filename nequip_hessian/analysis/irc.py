@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
-from nequip_hessian.analysis.optimisation import Relaxation, relax
-from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms
-from nequip_hessian.analysis.vibrations import IMAGINARY_THRESHOLD, vibrations
-from nequip_hessian.curvature import mass_weight, normal_modes, project_out, rigid_motions
-from nequip_hessian.errors import ConfigError, HessianDataError, OptionError
+from nequip_hessian.analysis.irc_side import Journal, Side, Walk
+from nequip_hessian.analysis.prediction import check_hessian
+from nequip_hessian.analysis.vibrations import IMAGINARY_THRESHOLD
+from nequip_hessian.curvature import normal_modes
+from nequip_hessian.errors import ConfigError, OptionError
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -37,34 +37,6 @@ FORCE_TOLERANCE: Final = 0.02
 HESSIAN_EVERY: Final = 5
 STATIONARY: Final = 0.05
 """Largest force, eV/angstrom, at which a start counts as stationary."""
-_HALVINGS: Final = 4
-_PUSH: Final = 0.1  # angstrom, largest displacement off a ridge
-
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """One side of the path, from the transition state outwards, without it.
-
-    Attributes:
-        arc: (M,), u^(1/2) angstrom, signed
-        positions: (M, N, 3), angstrom; energies: (M,), eV; forces: (M, N, 3), eV/angstrom
-        ended: why it ended, in words
-        minimum: the minimisation from its last point
-        n_imaginary: imaginary modes at that minimum, None where it was not reached
-        failure: why the side cannot be used, None where it can
-    """
-
-    arc: Array
-    positions: Array
-    energies: Array
-    forces: Array
-    ended: str
-    minimum: Relaxation | None = None
-    n_imaginary: int | None = None
-    failure: str | None = None
-
-    def __len__(self) -> int:
-        return len(self.arc)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,47 +105,6 @@ class ReactionCoordinate:
         return frames
 
 
-def bofill_update(hessian: Array, step: Array, change: Array) -> Array:
-    """Update a Hessian (n, n) from a step (n,) and the change of the gradient along it (n,); any consistent units."""
-    error = change - hessian @ step
-    square = float(step @ step)
-    if np.linalg.norm(error) < 1e-10 or square < 1e-16:
-        return hessian
-    overlap = float(error @ step)
-    weight = overlap**2 / (float(error @ error) * square)
-    symmetric_rank_one = np.outer(error, error) / overlap if abs(overlap) > 1e-12 else np.zeros_like(hessian)
-    powell = (np.outer(error, step) + np.outer(step, error)) / square - overlap * np.outer(step, step) / square**2
-    return np.asarray(hessian + weight * symmetric_rank_one + (1 - weight) * powell)
-
-
-def steepest_descent_step(gradient: Array, hessian: Array, length: float) -> npt.NDArray[np.float64]:
-    """Walk a given arc length down a quadratic surface.
-
-    Args:
-        gradient: (n,) and hessian: (n, n), both mass-weighted: eV/(angstrom u^(1/2)), eV/(angstrom^2 u)
-        length: arc length, u^(1/2) angstrom
-
-    Returns:
-        (n,) displacement, u^(1/2) angstrom; it ends at the minimum of the quadratic surface where that is nearer.
-    """
-    values, vectors = np.linalg.eigh(hessian)
-    slope = vectors.T @ gradient
-    norm = float(np.linalg.norm(slope))
-    if norm == 0:
-        return np.zeros_like(slope)
-    # in the path's own time t the surface has x_i(t) = -g_i (1 - exp(-k_i t)) / k_i; find t of this arc length
-    unit = length / norm
-    time = np.concatenate([[0.0], np.geomspace(1e-4 * unit, 1e6 * unit, 2000)])
-    decay = np.exp(-np.clip(values[None] * time[:, None], -60.0, 700.0))
-    speed = np.linalg.norm(slope[None] * decay, axis=1)
-    walked = np.concatenate([[0.0], np.cumsum(0.5 * (speed[1:] + speed[:-1]) * np.diff(time))])
-    end = float(np.interp(length, walked, time))
-    exponent = np.clip(values * end, -60.0, 700.0)
-    flat = np.abs(exponent) < 1e-8
-    travelled = np.where(flat, end, -np.expm1(-exponent) / np.where(flat, 1.0, values))
-    return np.asarray(vectors @ (-slope * travelled))
-
-
 def intrinsic_reaction_coordinate(
     atoms: Atoms,
     calculator: Any,
@@ -185,6 +116,7 @@ def intrinsic_reaction_coordinate(
     hessian_every: int = HESSIAN_EVERY,
     hessian: Array | None = None,
     on_step: Callable[[], None] | None = None,
+    journal: Journal | None = None,
 ) -> ReactionCoordinate:
     """Follow both sides of a transition state and minimise from their ends.
 
@@ -198,6 +130,8 @@ def intrinsic_reaction_coordinate(
         hessian_every: take the calculator's Hessian at every so many points, update it in between
         hessian: (3N, 3N) at the start, eV/angstrom^2, where it is known already
         on_step: called after every point, for a progress bar
+        journal: where points and finished sides are kept, of this start, model and settings; what is there
+            already is not computed again
 
     Returns:
         Both sides; a side on which the calculator raises or that does not end has a `failure`.
@@ -212,7 +146,7 @@ def intrinsic_reaction_coordinate(
         raise OptionError("irc: expected a step and fmax above 0, points and hessian_every of 1 or more")
     weights = np.asarray(atoms.get_masses() if masses is None else masses, dtype=np.float64)
     start = Atoms(atoms.numbers, atoms.positions, masses=weights, info=dict(atoms.info))
-    walk = _Walk(start, calculator, weights, step, points, fmax, hessian_every, on_step)
+    walk = Walk(start, calculator, step, points, fmax, hessian_every, on_step, journal)
     energy, forces = walk.evaluate(start.positions)
     largest = float(np.max(np.linalg.norm(forces, axis=1)))
     if largest > STATIONARY:
@@ -229,109 +163,5 @@ def intrinsic_reaction_coordinate(
             f"{lowest}), so this is no transition state of the model; find one first: nequip-hessian ts"
         )
     mode = modes[:, 0] * np.sign(modes[np.argmax(np.abs(modes[:, 0])), 0])
-    sides = [walk.side(sign, energy, np.asarray(forces), matrix, mode) for sign in (1, -1)]
+    sides = [walk.side(name, energy, forces, matrix, mode) for name in ("forward", "reverse")]
     return ReactionCoordinate(start, energy, forces, np.asarray(wavenumbers, dtype=np.float64), *sides)
-
-
-class _Walk:
-    """The surface and the settings that both sides share."""
-
-    def __init__(
-        self,
-        start: Atoms,
-        calculator: Any,
-        masses: Array,
-        step: float,
-        points: int,
-        fmax: float,
-        hessian_every: int,
-        on_step: Callable[[], None] | None,
-    ) -> None:
-        self.start, self.calculator, self.masses = start, calculator, masses
-        self.step, self.points, self.fmax, self.hessian_every = step, points, fmax, hessian_every
-        self.on_step = on_step or (lambda: None)
-        self.root = np.sqrt(np.repeat(masses, 3))
-
-    def _atoms(self, positions: Array) -> Atoms:
-        return Atoms(self.start.numbers, positions, masses=self.masses, info=dict(self.start.info))
-
-    def evaluate(self, positions: Array) -> tuple[float, Array]:
-        energy, forces = evaluate_atoms(self.calculator, [self._atoms(positions)])[0]
-        if not (np.isfinite(energy) and np.all(np.isfinite(forces))):
-            raise ConfigError("energy or forces are not finite")
-        return energy, np.asarray(forces, dtype=np.float64)
-
-    def hessian(self, positions: Array) -> Array:
-        return check_hessian(self.calculator.get_hessian(self._atoms(positions)), len(self.start))
-
-    def side(self, sign: int, energy: float, forces: Array, hessian: Array, mode: Array) -> Side:
-        """Walk one side and minimise from its end; whatever the calculator raises becomes the side's failure."""
-        kept: list[tuple[float, Array, float, Array]] = []
-        try:
-            ended = self._descend(sign, (0.0, self.start.positions, energy, forces), hessian, mode, kept)
-            failure = None if kept else ended
-        except HessianDataError as exc:
-            ended = failure = str(exc)
-        except Exception as exc:  # whatever a foreign model raises is that model's failure
-            ended = failure = f"{type(exc).__name__}: {exc}".splitlines()[0]
-        arc = np.array([point[0] for point in kept])
-        shape = (len(kept), len(self.start), 3)
-        positions = np.array([point[1] for point in kept]).reshape(shape)
-        energies = np.array([point[2] for point in kept])
-        all_forces = np.array([point[3] for point in kept]).reshape(shape)
-        if failure is not None:
-            return Side(arc, positions, energies, all_forces, ended, failure=failure)
-        minimum, count, failure = self._minimum(positions[-1])
-        return Side(arc, positions, energies, all_forces, ended, minimum, count, failure)
-
-    def _descend(
-        self, sign: int, last: tuple[float, Array, float, Array], hessian: Array, mode: Array, kept: list[Any]
-    ) -> str:
-        length, since, halved = self.step, 0, 0
-        move = sign * length * mode
-        while len(kept) < self.points:
-            arc, positions, energy, forces = last
-            trial = positions + (move / self.root).reshape(-1, 3)
-            trial_energy, trial_forces = self.evaluate(trial)
-            if trial_energy < energy:
-                walked = sign * float(np.linalg.norm(move))
-                last = (arc + walked, trial, trial_energy, trial_forces)
-                kept.append(last)
-                since += 1
-                self.on_step()
-                if np.max(np.linalg.norm(trial_forces, axis=1)) < self.fmax:
-                    return f"forces below {self.fmax:g} eV/Å"
-                if since % self.hessian_every == 0:
-                    hessian = self.hessian(trial)
-                else:
-                    hessian = bofill_update(hessian, (trial - positions).ravel(), (forces - trial_forces).ravel())
-            else:
-                halved += 1
-                length /= 2
-                if halved > _HALVINGS:
-                    return "the energy no longer falls"
-                hessian = self.hessian(positions)
-            move = self._step(last[1], last[3], hessian, length) if kept else sign * length * mode
-        return f"{self.points} points, not at a minimum yet"
-
-    def _step(self, positions: Array, forces: Array, hessian: Array, length: float) -> Array:
-        basis = rigid_motions(positions, self.masses)
-        gradient = -forces.ravel() / self.root
-        gradient = gradient - basis @ (basis.T @ gradient)
-        return steepest_descent_step(gradient, project_out(mass_weight(hessian, self.masses), basis), length)
-
-    def _minimum(self, positions: Array) -> tuple[Relaxation, int | None, str | None]:
-        outcome = relax(self._atoms(positions), self.calculator)
-        if outcome.failure:
-            return outcome, None, f"the minimisation from its end failed: {outcome.failure}"
-        found = vibrations(self.hessian(outcome.atoms.positions), outcome.atoms.positions, self.masses)
-        if found.n_imaginary:  # it stopped on a ridge: leave it along its mode, once
-            push = found.displacements()[0]
-            pushed = outcome.atoms.positions + _PUSH / np.max(np.linalg.norm(push, axis=1)) * push
-            outcome = relax(self._atoms(pushed), self.calculator)
-            if outcome.failure:
-                return outcome, None, f"the minimisation from its end failed: {outcome.failure}"
-            found = vibrations(self.hessian(outcome.atoms.positions), outcome.atoms.positions, self.masses)
-        if found.n_imaginary:
-            return outcome, found.n_imaginary, f"{found.n_imaginary} imaginary modes where it ends: no minimum"
-        return outcome, 0, None

@@ -196,7 +196,7 @@ def _irc(job: ReactionJob, calculator: Any, cache: JobCache, step: float, on_ste
     path = cache.irc(job.search.atoms)
     if path is None:
         path = intrinsic_reaction_coordinate(
-            job.search.atoms, calculator, step=step, hessian=job.search.hessian, on_step=on_step
+            job.search.atoms, calculator, step=step, hessian=job.search.hessian, on_step=on_step, journal=cache
         )
         if path.failure is None:
             cache.put_irc(path)

@@ -8,7 +8,8 @@ import numpy as np
 from ase import Atoms
 
 from nequip_hessian.analysis.cache import Cache
-from nequip_hessian.analysis.irc import ReactionCoordinate, Side
+from nequip_hessian.analysis.irc import ReactionCoordinate
+from nequip_hessian.analysis.irc_side import Descent, Side
 from nequip_hessian.analysis.optimisation import Relaxation
 from nequip_hessian.analysis.saddle import SaddleSearch
 from nequip_hessian.analysis.vibrations import vibrations
@@ -61,33 +62,56 @@ class JobCache(Cache):
 
     def put_irc(self, path: ReactionCoordinate) -> None:
         """Keep a reaction coordinate, both sides of which ended at minima."""
+        for name, side in (("forward", path.forward), ("reverse", path.reverse)):
+            self.put_side(name, side)
         start = path.transition_state.positions
         arrays: dict[str, Any] = {"positions": start, "energy": path.energy, "forces": path.forces}
-        arrays["wavenumbers"] = path.wavenumbers
-        for name, side in (("forward", path.forward), ("reverse", path.reverse)):
-            arrays |= {f"{name}.{field}": getattr(side, field) for field in _SIDE}
-            arrays[f"{name}.ended"] = side.ended
-            if side.minimum is not None:
-                minimum = side.minimum
-                arrays |= {
-                    f"{name}.minimum.positions": minimum.atoms.positions,
-                    f"{name}.minimum.energy": minimum.energy,
-                }
-                arrays |= {f"{name}.minimum.forces": minimum.forces, f"{name}.minimum.steps": minimum.steps}
-        self._save("irc", arrays)
+        self._save("irc", arrays | {"wavenumbers": path.wavenumbers})
 
     def irc(self, template: Atoms) -> ReactionCoordinate | None:
         """Return the kept reaction coordinate, None where it was not done yet."""
         kept = self._load("irc")
+        forward, reverse = (self.side(name, template) for name in ("forward", "reverse"))
+        if kept is None or forward is None or reverse is None:
+            return None
+        start = _moved(template, kept["positions"])
+        return ReactionCoordinate(start, float(kept["energy"]), kept["forces"], kept["wavenumbers"], forward, reverse)
+
+    def put_side(self, name: str, side: Side) -> None:
+        """Keep one side of a reaction coordinate; `name` is `forward` or `reverse`."""
+        arrays: dict[str, Any] = {field: getattr(side, field) for field in (*_SIDE, "ended")}
+        if side.minimum is not None:
+            minimum = side.minimum
+            arrays |= {"minimum.positions": minimum.atoms.positions, "minimum.energy": minimum.energy}
+            arrays |= {"minimum.forces": minimum.forces, "minimum.steps": minimum.steps}
+        self._save(f"irc_{name}", arrays)
+
+    def side(self, name: str, template: Atoms) -> Side | None:
+        """Return a kept side, None where it was not done yet."""
+        kept = self._load(f"irc_{name}")
         if kept is None:
             return None
-        sides = []
-        for name in ("forward", "reverse"):
-            minimum = _relaxation(kept, f"{name}.minimum.", template)
-            arc, positions, energies, forces = (kept[f"{name}.{field}"] for field in _SIDE)
-            sides.append(Side(arc, positions, energies, forces, str(kept[f"{name}.ended"]), minimum, 0))
-        start = _moved(template, kept["positions"])
-        return ReactionCoordinate(start, float(kept["energy"]), kept["forces"], kept["wavenumbers"], sides[0], sides[1])
+        minimum = _relaxation(kept, "minimum.", template)
+        arc, positions, energies, forces = (kept[field] for field in _SIDE)
+        return Side(arc, positions, energies, forces, str(kept["ended"]), minimum, 0)
+
+    def put_descent(self, name: str, descent: Descent) -> None:
+        """Keep the points of a side that is on its way."""
+        arrays: dict[str, Any] = {
+            field: np.array([point[k] for point in descent.points]) for k, field in enumerate(_SIDE)
+        }
+        arrays |= {"hessian": descent.hessian, "length": descent.length, "halved": descent.halved}
+        self._save(f"irc_{name}_points", arrays | {"ended": descent.ended or ""})
+
+    def descent(self, name: str) -> Descent | None:
+        """Return how far a side has come, None where it has not begun."""
+        kept = self._load(f"irc_{name}_points")
+        if kept is None:
+            return None
+        rows = zip(*(kept[field] for field in _SIDE), strict=True)
+        points = [(float(arc), positions, float(energy), forces) for arc, positions, energy, forces in rows]
+        ended = str(kept["ended"]) or None
+        return Descent(points, kept["hessian"], float(kept["length"]), int(kept["halved"]), ended)
 
 
 def _moved(template: Atoms, positions: Any) -> Atoms:

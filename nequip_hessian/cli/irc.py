@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 _EPILOG = """\
@@ -12,6 +11,8 @@ examples:
   nequip-hessian irc model.nequip.zip ts.xyz -o irc/
   nequip-hessian irc tblite ts.xyz --reactant reactant.xyz --product product.xyz -o irc/
   nequip-hessian irc ase:mace.calculators:mace_off ts.xyz --calculator-options '{"model": "small"}'
+
+With -o, every point is kept: after an interruption the same command goes on where it was.
 
 exit status: 0 both sides end at minima (and at the given ones); 1 one does not, or the geometry is no transition state
 """
@@ -45,52 +46,57 @@ def add_parser(subparsers: Any) -> None:
     add_state_arguments(parser)
 
 
-def known_minima(args: argparse.Namespace, calculator: Any, reference: Any) -> dict[str, Any]:
+def known_minima(args: argparse.Namespace, calculator: Any, reference: Any, journal: Any = None) -> dict[str, Any]:
     """Minimise the ends that were given with the model; by name.
 
     Raises:
         ConfigError: other atoms or another order, or one that cannot be minimised.
     """
-    from nequip_hessian.analysis.optimisation import relax
+    from nequip_hessian.analysis.irc_job import known_minimum
     from nequip_hessian.cli._potential import geometry
-    from nequip_hessian.errors import ConfigError
 
-    known = {}
-    for name in ("reactant", "product"):
-        path = getattr(args, name)
-        if path is None:
-            continue
-        atoms = geometry(args, path)
-        if atoms.numbers.tolist() != reference.numbers.tolist():
-            raise ConfigError(f"{path}: other atoms than the transition state has, or another order of them")
-        outcome = relax(atoms, calculator)
-        if outcome.failure:
-            raise ConfigError(f"{path}: cannot be minimised with this model: {outcome.failure}")
-        known[name] = outcome.atoms
-    return known
+    given = {name: getattr(args, name) for name in ("reactant", "product")}
+    return {
+        name: known_minimum(path, geometry(args, path), calculator, reference, journal)
+        for name, path in given.items()
+        if path is not None
+    }
 
 
 def run(args: argparse.Namespace) -> int:
     """Follow both sides, print the table, write what was asked for."""
     from nequip_hessian.cli._output import folder_to_write
 
-    folder_to_write(args.output)
-    from tqdm import tqdm
-
-    from nequip_hessian.analysis.irc import intrinsic_reaction_coordinate
-    from nequip_hessian.cli._potential import geometry, potential
+    out = folder_to_write(args.output)
+    from nequip_hessian.analysis.irc_job import open_journal
+    from nequip_hessian.cli._potential import geometry, potential_source
     from nequip_hessian.report.irc import from_reactant, irc_failure, irc_table, write_irc
 
     atoms = geometry(args, args.geometry)
-    calculator = potential(args)
-    known = known_minima(args, calculator, atoms)
+    source = potential_source(args)
+    calculator = source.load()
     settings = {name: getattr(args, name) for name in ("step", "points", "fmax", "hessian_every")}
-    with tqdm(desc="irc", unit=" points", disable=None, leave=False) as bar:
-        path = intrinsic_reaction_coordinate(atoms, calculator, **settings, on_step=bar.update)
+    journal = None if out is None else open_journal(out / "cache", source.identity, atoms, settings)
+    try:
+        known = known_minima(args, calculator, atoms, journal)
+        path = _follow(atoms, calculator, journal, settings)
+    except KeyboardInterrupt:
+        where = "the same command goes on where it was" if out else "with -o it would go on from there"
+        print(f"nequip-hessian irc: interrupted; {where}", file=sys.stderr)
+        return 130
     path = from_reactant(path, known)
     print(irc_table(path, known))
-    if args.output:
-        write_irc(Path(args.output), path, known, {"Model": args.model, "Start": args.geometry, **settings})
+    if out is not None:
+        write_irc(out, path, known, {"Model": args.model, "Start": args.geometry, **settings})
     if failure := irc_failure(path, known):
         print(f"nequip-hessian irc: {failure}", file=sys.stderr)
     return 1 if failure else 0
+
+
+def _follow(atoms: Any, calculator: Any, journal: Any, settings: dict[str, Any]) -> Any:
+    from tqdm import tqdm
+
+    from nequip_hessian.analysis.irc_job import follow
+
+    with tqdm(desc="irc", unit=" points", disable=None, leave=False) as bar:
+        return follow(atoms, calculator, journal, on_step=bar.update, **settings)

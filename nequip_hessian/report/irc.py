@@ -12,7 +12,8 @@ from ase import Atoms
 from ase.io import write
 
 from nequip_hessian.analysis.connectivity import Basin, bond_changes, bonds, identify, species
-from nequip_hessian.analysis.irc import ReactionCoordinate, Side
+from nequip_hessian.analysis.irc import ReactionCoordinate
+from nequip_hessian.analysis.irc_side import Side
 from nequip_hessian.analysis.vibrations import format_wavenumber
 from nequip_hessian.report import html
 from nequip_hessian.report.job_figures import irc_plot

@@ -7,9 +7,10 @@ from xtb_models import HCN_TO_HNC_TS, hydrogen_cyanide
 
 from nequip_hessian.adapters import PysisyphusCalculator, geometric_engine, geometric_hessian
 from nequip_hessian.analysis.connectivity import bond_changes, bonds, exchanged, fragments, identify, species
-from nequip_hessian.analysis.irc import intrinsic_reaction_coordinate, steepest_descent_step
+from nequip_hessian.analysis.irc import intrinsic_reaction_coordinate
 from nequip_hessian.analysis.prediction import atoms_of
 from nequip_hessian.analysis.saddle import compare_hessian, distinct, judge, perturbed, search_saddle
+from nequip_hessian.analysis.steepest_descent import steepest_descent_step
 from nequip_hessian.analysis.superpose import rmsd
 from nequip_hessian.cli import main
 from nequip_hessian.curvature import normal_modes
