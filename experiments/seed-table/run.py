@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from plan import PLANS, SETTINGS, Run
+from plan import PLANS, Run
 from stores import make_stores
 from tqdm import tqdm
 
@@ -65,7 +65,7 @@ def overrides(run: Run, stores: Path, folder: Path) -> list[str]:
         "seed": run.seed,
         "batch_size": run.batch,
         "hydra.run.dir": folder,
-        **SETTINGS,
+        **run.settings,
     }
     words = [f"{name}={hydra(value)}" for name, value in values.items()]
     words += ["~training_module.loss", f"+training_module.loss={hydra(run.loss)}"]
@@ -121,7 +121,7 @@ def do(run: Run, stores: Path, work: Path, results: Path, extra: list[str]) -> s
     found = json.loads((folder / "figures.json").read_text())
     result = {
         "run": run.as_dict(),
-        "settings": SETTINGS,
+        "settings": run.settings,
         "loss": run.loss,
         "hessian": run.hessian,
         "overrides": extra,

@@ -1,8 +1,9 @@
 """Short trials for the shared settings: `python experiments/seed-table/tune.py --store STORE --work WORK`.
 
 First the learning rate and the shares of energy and forces for E-F alone, then, with those fixed, the share of the
-Hessian for E-F-H; validation reactions, training set `mixed`. Writes tuning.json and tuning.md beside this file. Trials
-that are done are not done again. The choice is then written down in plan.py by hand.
+Hessian for E-F-H, all on the training set `mixed`; last the learning rate on stationary points alone. Judged on
+validation reactions. Writes tuning.json and tuning.md beside this file. Trials that are done are not done again. The
+choice is then written down in plan.py by hand.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from plan import LOSSES, SETTINGS, Run
+from plan import LOSSES, RATES, Run
 from run import HERE, hydra, train
 from stores import make_stores
 
 UPDATES = 1000
-RATES = (0.003, 0.01, 0.03, 0.1)
+TRIED_RATES = (0.003, 0.01, 0.03, 0.1)
 FORCE_SHARES = (1.0, 10.0)
 ENERGY_SHARES = ((10.0, 0.03), (30.0, 0.01), (100.0, 0.03))  # with the learning rate
 HESSIAN_SHARES = (0.01, 0.03, 0.1)
+STATIONARY_RATES = (0.003, 0.01, 0.03)
+STAGES = ("E-F", "E-F-H", "stationary")
 EVEN = {"total_energy": 1.0, "forces": 1.0}
 VALIDATION = {
     "_target_": "nequip_hessian.train.EnergyForceHessianMetrics",
@@ -35,17 +38,22 @@ def trials(stage: str) -> dict[str, tuple[Run, list[str]]]:
     """Name -> run and overrides."""
     found = {}
     if stage == "E-F":
-        for rate in RATES:
+        for rate in TRIED_RATES:
             found[f"E-F, learning rate {rate:g}"] = _trial("E-F", EVEN, rate)
-        rate = SETTINGS["training_module.optimizer.lr"]
+        rate = RATES["mixed"]
         for share in FORCE_SHARES[1:]:
             coeffs = {"total_energy": 1.0, "forces": share}
             found[f"E-F, learning rate {rate:g}, forces {share:g}"] = _trial("E-F", coeffs, rate)
         for share, rate in ENERGY_SHARES:
             coeffs = {"total_energy": share, "forces": 1.0}
             found[f"E-F, learning rate {rate:g}, energy {share:g}"] = _trial("E-F", coeffs, rate)
+    elif stage == "stationary":
+        for arm in ("E-F", "E-F-H"):
+            for rate in STATIONARY_RATES:
+                name = f"{arm} on stationary points, learning rate {rate:g}, shares as taken"
+                found[name] = _trial(arm, LOSSES[arm]["coeffs"], rate, "stationary")
     else:
-        rate = SETTINGS["training_module.optimizer.lr"]
+        rate = RATES["mixed"]
         for share in HESSIAN_SHARES:
             coeffs = {**LOSSES["E-F"]["coeffs"], "hessian": share}
             energy = coeffs["total_energy"]
@@ -54,12 +62,12 @@ def trials(stage: str) -> dict[str, tuple[Run, list[str]]]:
     return found
 
 
-def _trial(arm: str, coeffs: Any, rate: float) -> tuple[Run, list[str]]:
+def _trial(arm: str, coeffs: Any, rate: float, data: str = "mixed") -> tuple[Run, list[str]]:
     words = [f"training_module.optimizer.lr={rate}"]
     words += [f"++training_module.loss.coeffs.{name}={value}" for name, value in coeffs.items()]
     if arm == "E-F-H":
         words += ["~training_module.val_metrics", f"+training_module.val_metrics={hydra(VALIDATION)}"]
-    return Run(arm, "mixed", 1, 1, updates=UPDATES), words
+    return Run(arm, data, 1, 1, updates=UPDATES), words
 
 
 def validated(folder: Path) -> dict[str, float]:
@@ -77,9 +85,9 @@ def page(results: dict[str, dict[str, float]]) -> str:
     lines = [
         "# Settings: what was tried",
         "",
-        f"Made by `tune.py`: trials of {UPDATES} updates on the training set `mixed`, seed 1; errors on points of the "
-        "validation reactions (the exponential moving average of the weights). Shares of the loss are 1 where "
-        "not named.",
+        f"Made by `tune.py`: trials of {UPDATES} updates on the training set `mixed` where not named, seed 1; errors "
+        "on points of the validation reactions (the exponential moving average of the weights). Shares of the loss are "
+        "1 where not named.",
         "",
         "| trial | energy per atom RMSE, meV | force RMSE, meV/Å | Hessian RMSE (fixed random probes), eV/Å² |",
         "|---|---:|---:|---:|",
@@ -89,8 +97,8 @@ def page(results: dict[str, dict[str, float]]) -> str:
         energy, force = 1000 * found["per_atom_energy_rmse"], 1000 * found["forces_rmse"]
         lines.append(f"| {name} | {energy:.1f} | {force:.0f} | {hessian} |")
     chosen = LOSSES["E-F-H"]["coeffs"]
-    rate = SETTINGS["training_module.optimizer.lr"]
-    lines += ["", f"Taken for all arms (plan.py): learning rate {rate:g}; shares of the loss {chosen}."]
+    rates = ", ".join(f"{rate:g} on `{data}`" for data, rate in RATES.items())
+    lines += ["", f"Taken for all arms (plan.py): learning rate {rates}; shares of the loss {chosen}."]
     return "\n".join([*lines, ""])
 
 
@@ -100,14 +108,14 @@ def main() -> int:
     parser.add_argument("--store", type=Path, required=True, help="the data set reactions-xtb")
     parser.add_argument("--work", type=Path, required=True, help="folder for derived stores, logs and checkpoints")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="trials side by side")
-    parser.add_argument("--stage", choices=("E-F", "E-F-H"), help="only these trials; default: both")
+    parser.add_argument("--stage", choices=STAGES, help="only these trials; default: all")
     args = parser.parse_args()
     stores = args.work.resolve() / "stores"
     make_stores(args.store, stores)
     file = HERE / "tuning.json"
     results = json.loads(file.read_text()) if file.exists() else {}
     todo = {}
-    for stage in [args.stage] if args.stage else ["E-F", "E-F-H"]:
+    for stage in [args.stage] if args.stage else STAGES:
         todo |= {name: trial for name, trial in trials(stage).items() if name not in results}
 
     def one(name: str) -> tuple[str, dict[str, float]]:
