@@ -7,6 +7,7 @@ taken, and a conversion that was killed can go on where it was.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -18,11 +19,18 @@ from nequip_hessian.conversion.options import Options
 from nequip_hessian.conversion.parts import Parts
 from nequip_hessian.conversion.report import ConversionReport
 from nequip_hessian.conversion.run import Run
-from nequip_hessian.conversion.shares import ShareReport, parts_folder, read_inputs, read_share, require_all
+from nequip_hessian.conversion.shares import (
+    ShareReport,
+    parts_folder,
+    read_inputs,
+    read_share,
+    require_all,
+    unpacked_folder,
+)
 from nequip_hessian.conversion.target import Target, unfinished_folder
 from nequip_hessian.errors import OptionError, StoreError, StoreWriteError
 from nequip_hessian.executors import Executor
-from nequip_hessian.gather import Input, gather
+from nequip_hessian.gather import Input, gather, unpacked
 from nequip_hessian.projection import PROJECTIONS, projected
 
 __all__ = ["PROJECTIONS", "convert", "convert_share", "projected"]
@@ -95,17 +103,17 @@ def _fill(
     progress: bool | None,
 ) -> tuple[Run, bool]:
     """Take all inputs into the store; returns the run and whether anything was written."""
-    files = gather(inputs)
     parts = Parts(parts_folder(target), options.reading)
-    if finalize:
-        require_all(files, parts)
-    journal = Journal(header([item.path for item in files], vars(options)))
     attributes = {"license": options.license} if options.license else None
     writing = {"dtype": options.dtype, "profile": options.profile, "attributes": attributes}
-    store = Target(target, journal, resume=resume, overwrite=overwrite, **writing)
-    run = Run(options, files, store, journal)
-    keep = finalize
+    store, keep = None, finalize
     try:
+        files = unpacked(gather(inputs), unpacked_folder(target), progress)
+        if finalize:
+            require_all(files, parts)
+        journal = Journal(header([item.named for item in files], vars(options)))
+        store = Target(target, journal, resume=resume, overwrite=overwrite, **writing)
+        run = Run(options, files, store, journal)
         with store:
             if resume and unfinished_folder(target).exists():
                 _go_on(store, run, journal, unfinished_folder(target))
@@ -113,8 +121,9 @@ def _fill(
             store.finish(run.provenance())
         keep = False
     finally:
-        if not (keep or (resume and not store.finished)):
+        if not (keep or (resume and not (store and store.finished))):
             parts.remove()
+            shutil.rmtree(unpacked_folder(target), ignore_errors=True)
     return run, store.opened
 
 
@@ -174,7 +183,8 @@ def convert_share(
     target = Path(output)
     _refuse_existing(target, overwrite)
     parts = Parts(parts_folder(target), options.reading)
-    return read_share(gather(inputs), parts, executor or Executor(), rank, world, progress)
+    files = unpacked(gather(inputs), unpacked_folder(target), progress)
+    return read_share(files, parts, executor or Executor(), rank, world, progress)
 
 
 def _write_report(result: ConversionReport, path: Path) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from nequip_hessian.archives import is_archive, is_zipped_store, unpack
 from nequip_hessian.errors import FormatError, OptionError
 from nequip_hessian.formats import formats, matches_any
 from nequip_hessian.formats._endings import ENDINGS, ended
 from nequip_hessian.formats._source import HEAD, readable, stem
 
 GROUP_RULES: Final = ("auto", "folder", "file", "formula", "none")
+
+NOTHING_KNOWN: Final = "no file with the name of a known format"
 
 _ROLE_WORDS: Final = {
     "reactant": "reactant",
@@ -37,10 +40,34 @@ _ROLE: Final = re.compile(rf"^({_WORDS})(?=$|[\W_])|(?:(?<=[\W_])|^)({_WORDS})$"
 
 @dataclass(frozen=True)
 class Input:
-    """One file to convert; `searched` where it was found in a folder, not named."""
+    """One file to convert.
+
+    Attributes:
+        path: where it can be read
+        searched: it was found in a folder or an archive, not named
+        archive: the archive that it was unpacked from
+        root: the folder to which that was unpacked
+        archive_facts: size and sha256 of that archive
+        reason: why it is not to be read, where that is known already
+    """
 
     path: Path
     searched: bool = False
+    archive: Path | None = None
+    root: Path | None = None
+    archive_facts: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+
+    @property
+    def named(self) -> Path:
+        """What a user calls it: a member of an archive as if the archive were a folder."""
+        if self.archive is None or self.root is None:
+            return self.path
+        return self.archive / self.path.relative_to(self.root)
+
+    def said(self, text: str) -> str:
+        """Return a message with the archive in place of the folder to which it was unpacked."""
+        return text if self.root is None else text.replace(str(self.root), str(self.archive))
 
 
 def gather(inputs: Iterable[str | Path]) -> list[Input]:
@@ -50,8 +77,9 @@ def gather(inputs: Iterable[str | Path]) -> list[Input]:
 
     Args:
         inputs: files; patterns with `*`, `?`, `[...]` or `**`; folders, searched to any depth for the
-            file names of the known formats (hidden folders and stores left out); `@list`, a text file
-            with one such entry a line (`#` starts a comment), relative to the folder of the list
+            file names of the known formats (hidden folders and stores left out); zip and tar archives, which
+            `unpacked` replaces by what is in them; `@list`, a text file with one such entry a line (`#` starts
+            a comment), relative to the folder of the list
 
     Returns:
         The files. A file that does not exist stays in, so that it is reported as refused.
@@ -72,8 +100,51 @@ def gather(inputs: Iterable[str | Path]) -> list[Input]:
             f"{', '.join(named[:4])}: no file there has the name of a known format (*.log, *.fchk, *.hess, ...); "
             "name the files themselves: then their content decides"
         )
-    # Of two files of one calculation the first is taken: let that be the one that is whole.
-    return sorted(found.values(), key=lambda item: _broken_off(item.path))
+    return _whole_first(found.values())
+
+
+def _whole_first(files: Iterable[Input]) -> list[Input]:
+    """Sort, because of two files of one calculation the first is taken: let that be the one that is whole."""
+    return sorted(files, key=lambda item: _broken_off(item.path))
+
+
+def unpacked(files: Sequence[Input], folder: Path, progress: bool | None = None) -> list[Input]:
+    """Replace archives by the files in them that have the name of a known format, like folders.
+
+    An archive that cannot be unpacked, and a member that is no plain file, stay in with the reason.
+
+    Args:
+        files: of `gather`
+        folder: where to unpack; made if there is an archive
+        progress: show a progress bar; default: on a terminal
+
+    Raises:
+        StoreWriteError: the disk refuses.
+    """
+    if not any(_to_unpack(item) for item in files):
+        return list(files)
+    return _whole_first(
+        one for item in files for one in (_members(item, folder, progress) if _to_unpack(item) else [item])
+    )
+
+
+def _to_unpack(item: Input) -> bool:
+    return is_archive(item.path) and item.path.is_file()
+
+
+def _members(item: Input, folder: Path, progress: bool | None) -> list[Input]:
+    try:
+        found = unpack(item.path, folder, matches_any, progress)
+    except FormatError as exc:
+        return [replace(item, reason=str(exc).removeprefix(f"{item.path}: "))]
+    inside: dict[str, Any] = {"searched": True, "archive": item.path, "root": found.root,
+              "archive_facts": {"size": found.size, "sha256": found.sha256}}  # fmt: skip
+    files = [
+        Input(path, **inside, reason="an archive in an archive; unpack it" if is_archive(path) else None)
+        for path in _search(found.root)
+    ]
+    files += [Input(found.root / name, **inside, reason=reason) for name, reason in found.left_out.items()]
+    return files or [replace(item, reason=f"{NOTHING_KNOWN} in this archive")]
 
 
 def _broken_off(path: Path) -> bool:
@@ -99,6 +170,8 @@ def _expand(entry: str, base: Path) -> list[Input]:
         raise FormatError(f"{path}: this is a Hessian store already; convert reads outputs of programs")
     if path.is_dir():
         return [Input(file, searched=True) for file in _search(path)]
+    if is_zipped_store(path):
+        raise FormatError(f"{path}: this is a Hessian store already; convert reads outputs of programs")
     if os.path.exists(path) and not path.is_file():
         raise FormatError(f"{path}: expected a file or folder, found a pipe, socket or device")
     if not os.path.exists(path) and glob.has_magic(str(path)):
@@ -127,7 +200,8 @@ def _search(folder: Path) -> list[Path]:
     closed: list[Path] = []  # a folder that cannot be opened stays in as itself, so that it is reported as refused
     for root, folders, names in os.walk(folder, onerror=lambda exc: closed.append(Path(exc.filename))):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not _is_store(Path(root) / f))
-        seen = (Path(root) / n for n in sorted(names) if not n.startswith(".") and matches_any(Path(n)))
+        known = (n for n in sorted(names) if not n.startswith(".") and (matches_any(Path(n)) or is_archive(Path(n))))
+        seen = (Path(root) / n for n in known if not is_zipped_store(Path(root) / n))
         files += [path for path in seen if path.is_file() or path.is_symlink()]  # no pipes and devices: they never end
     return files + closed
 
@@ -202,7 +276,7 @@ def reaction_groups(files: Sequence[Input], common: Path, rule: str) -> set[str]
     """
     roles: dict[str, set[str]] = {}
     for item in files:
-        group, role = group_of(item.path, name_of(item.path), common, rule, "")
+        group, role = group_of(item.named, name_of(item.named), common, rule, "")
         if group is not None and role is not None:
             roles.setdefault(group, set()).add(role)
     return {group for group, found in roles.items() if len(found) > 1}

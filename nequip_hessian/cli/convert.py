@@ -17,6 +17,7 @@ examples:
   nequip-hessian convert job.fchk -o store.zarr
   nequip-hessian convert calculations/ -o store.zarr
   nequip-hessian convert 'runs/*/freq.log' extra/ts.hess -o store.zarr --report report.json
+  nequip-hessian convert jobs.tar.gz more.zip ts.log.gz -o store.zarr
   nequip-hessian convert @files.txt -o store.zarr --dtype float32 --project asr
   nequip-hessian convert calculations/ -o store.zarr --resume
   nequip-hessian convert calculations/ -o store.zarr --workers 8
@@ -41,7 +42,9 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, 'pattern', folder or @list of such")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="file, 'pattern', folder, archive, or @list of such"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="STORE", help="the store to write, e.g. store.zarr")
     parser.add_argument(
         "--format", metavar="NAME", help="format of all inputs (default: by content); a wrong one lists all"

@@ -18,12 +18,13 @@ from nequip_hessian.conversion.target import Target
 from nequip_hessian.duplicates import Seen
 from nequip_hessian.errors import HessianDataError, StoreError, StoreWriteError
 from nequip_hessian.formats._source import stem
-from nequip_hessian.gather import Input, common_folder, group_of, reaction_groups
+from nequip_hessian.gather import NOTHING_KNOWN, Input, common_folder, group_of, reaction_groups
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import StoreWriter
 
-_COMMON_ENDINGS: Final = (".log", ".out", ".json", ".xyz", ".dat", ".xml", ".in", ".gz", ".xz", ".bz2")
-_OF_NO_FORMAT: Final = ("recognises its content", "bare numbers without a geometry")
+_COMMON_ENDINGS: Final = (".log", ".out", ".json", ".xyz", ".dat", ".xml", ".in", ".gz", ".xz", ".bz2",
+                          ".lzma", ".zip", ".tar", ".tgz", ".tbz2", ".tbz", ".txz", ".tlz")  # fmt: skip
+_OF_NO_FORMAT: Final = ("recognises its content", "bare numbers without a geometry", NOTHING_KNOWN)
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Run:
 
     def __init__(self, options: Options, files: Sequence[Input], target: Target, journal: Journal) -> None:
         self.options = options
-        self.common = common_folder([item.path for item in files])
+        self.common = common_folder([item.named for item in files])
         self.target = target
         self.entries = EntryLog()
         self._journal = journal
@@ -102,21 +103,21 @@ class Run:
         common = item.searched and item.path.suffix.lower() in _COMMON_ENDINGS
         reason = outcome.reason or ""
         other = outcome.index is None and common and any(words in reason for words in _OF_NO_FORMAT)
-        found = {name: getattr(outcome, name) for name in ("format", "index", "label", "formula", "reason")}
-        self._enter(Entry(str(item.path), "ignored" if other else "refused", **found))
+        found = {name: getattr(outcome, name) for name in ("format", "index", "label", "formula")}
+        self._enter(Entry(str(item.named), "ignored" if other else "refused", **found, reason=item.said(reason)))
 
     def _take_record(self, item: Input, outcome: Outcome, record: LabelledGeometry) -> None:
         found = {name: getattr(outcome, name) for name in ("format", "index", "label", "formula")}
-        base = Entry(str(item.path), "taken", **found)
+        base = Entry(str(item.named), "taken", **found)
         try:
-            record = self._place(record, item.path)
-            twin = self._seen.find(record, _named(item.path, outcome.index))
+            record = self._place(record, item.named)
+            twin = self._seen.find(record, _named(item.named, outcome.index))
         except HessianDataError as exc:
             if isinstance(exc, StoreWriteError):
                 raise
             self._enter(replace(base, status="refused", reason=reason_of(exc, item.path)))
             return
-        self._remember(record, item.path)
+        self._remember(record, item)
         level = "/".join(part for part in (record.level.method, record.level.basis) if part)
         entry = replace(base, kind=record.kind, group=record.group, role=record.role, level=level,
                         checks=outcome.checks)  # fmt: skip
@@ -161,9 +162,12 @@ class Run:
         note = f"role {record.role} left out: other atoms, or in another order, than the rest of group {record.group}"
         return record.replace(role=None, path_coordinate=None), (note,)
 
-    def _remember(self, record: LabelledGeometry, path: Path) -> None:
-        facts = record.provenance
-        self._add_source(path, {"name": path.name, "size": facts.get("size"), "sha256": facts.get("sha256")})
+    def _remember(self, record: LabelledGeometry, item: Input) -> None:
+        facts, path = record.provenance, item.named
+        inside = "" if item.archive is None else f"{path.parent.relative_to(item.archive.parent).as_posix()}/"
+        if item.archive is not None:
+            self._add_source(item.archive, {"name": item.archive.name, **item.archive_facts})
+        self._add_source(path, {"name": inside + path.name, "size": facts.get("size"), "sha256": facts.get("sha256")})
         conversion = {"format": facts.get("format"), "fields": facts.get("conversions") or {}}
         if conversion not in self._conversions:
             self._conversions.append(conversion)
@@ -174,7 +178,9 @@ class Run:
             if absolute not in self.entries.companions:
                 self.entries.companions.add(absolute)
                 self._new.companions.append(absolute)
-            self._add_source(beside, {"name": companion["source"], **{k: companion[k] for k in ("size", "sha256")}})
+            self._add_source(
+                beside, {"name": inside + companion["source"], **{k: companion[k] for k in ("size", "sha256")}}
+            )
 
     def _add_source(self, path: Path, facts: dict[str, Any]) -> None:
         if str(path) not in self._sources:

@@ -6,9 +6,11 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tqdm import tqdm
 
+from nequip_hessian.archives import is_archive
 from nequip_hessian.conversion.journal import stamp
 from nequip_hessian.conversion.parts import Parts, ReadPart, lost_part
 from nequip_hessian.conversion.read import Outcome
@@ -34,14 +36,22 @@ class ShareReport:
     folder: str
 
 
+_SQUEEZED: Final = 5  # times an output is smaller in an archive
+
+
+def unpacked_folder(target: Path) -> Path:
+    """Return where archives among the inputs are unpacked."""
+    return target.with_name(target.name + ".unpacked")
+
+
 def parts_folder(target: Path) -> Path:
     """Return where what workers have read waits to be taken into the store."""
     return target.with_name(target.name + ".parts")
 
 
 def total_size(files: Iterable[Input]) -> int:
-    """Return the bytes of all inputs; one that cannot be asked counts nothing."""
-    return sum((stamp(item.path) or [0])[0] for item in files)
+    """Return the bytes of all inputs, about what archives unpack to; one that cannot be asked counts nothing."""
+    return sum((stamp(item.path) or [0])[0] * (_SQUEEZED if is_archive(item.path) else 1) for item in files)
 
 
 def read_inputs(
@@ -58,13 +68,16 @@ def read_inputs(
     Raises:
         StoreError: an input changed while it was waiting.
     """
-    tasks = {} if executor.here else {str(i.path): str(i.path) for i in files if not parts.has(i.path)}
+    to_read = [item.path for item in files if item.reason is None and not parts.has(item.path)]
+    tasks = {} if executor.here else {str(path): str(path) for path in to_read}
     waiting = set(tasks)
     with closing(_answers(tasks, parts, executor)) as answers:
         for item in files:
             while str(item.path) in waiting:
                 waiting.discard(next(answers))
-            if not executor.here or parts.has(item.path):
+            if item.reason is not None:
+                yield item, iter([Outcome(None, reason=item.reason)])
+            elif not executor.here or parts.has(item.path):
                 yield item, parts.outcomes(item.path)
                 if not keep:
                     parts.drop(item.path)
@@ -92,7 +105,7 @@ def read_share(
     Raises:
         ConfigError: no such rank. StoreWriteError: the disk refuses.
     """
-    names = share_of([str(item.path) for item in files], rank, world)
+    names = share_of([str(item.path) for item in files if item.reason is None], rank, world)
     tasks = {name: name for name in names if not parts.has(Path(name))}
     disable = None if progress is None else not progress
     with closing(_answers(tasks, parts, executor)) as answers:
@@ -108,7 +121,7 @@ def require_all(files: Iterable[Input], parts: Parts) -> None:
         StoreError: inputs that no share has read; the message names the first.
     """
     every = list(files)
-    missing = [item.path for item in every if not parts.has(item.path)]
+    missing = [item.named for item in every if item.reason is None and not parts.has(item.path)]
     if missing:
         raise StoreError(
             f"{parts.folder}: {len(missing)} of {len(every)} inputs have not been read with these options, or have "

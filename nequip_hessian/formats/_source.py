@@ -42,6 +42,7 @@ ATOMIC_UNITS: Final[dict[str, tuple[str, float]]] = {
 _OPENERS: Final[dict[str, Callable[[io.BytesIO], IO[bytes]]]] = {
     ".gz": lambda raw: cast(IO[bytes], gzip.GzipFile(fileobj=raw)),
     ".xz": lambda raw: cast(IO[bytes], lzma.LZMAFile(raw)),  # noqa: SIM115 - of bytes in memory
+    ".lzma": lambda raw: cast(IO[bytes], lzma.LZMAFile(raw)),  # noqa: SIM115 - of bytes in memory
     ".bz2": lambda raw: cast(IO[bytes], bz2.BZ2File(raw)),
 }
 
@@ -52,7 +53,7 @@ LARGEST_TEXT: Final = 2**31
 _BINARY: Final = {
     b"\x93NUMPY": "a NumPy array, which holds no geometry",
     b"\x89HDF": "an HDF5 file of no layout known here",
-    b"PK\x03\x04": "a zip archive (unpack it)",
+    b"PK\x03\x04": "a zip archive (nequip-hessian convert unpacks it)",
     b"SQLite": "an SQLite database",
 }
 
@@ -63,7 +64,7 @@ class Source:
 
     Attributes:
         path: where it was read from
-        text: decoded contents, line ends as `\\n`, decompressed where the name ends in .gz, .xz or .bz2
+        text: decoded contents, line ends as `\\n`, decompressed where the name ends in .gz, .xz, .lzma or .bz2
         size: bytes on disk
         sha256: of the bytes on disk
     """
