@@ -22,7 +22,7 @@ def blocks(path, language):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_of_a_page_run_one_after_the_other(page, tmp_path):
-    for name in ("configs", "datasets", "tests"):
+    for name in ("configs", "datasets", "models", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "out").mkdir()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
