@@ -111,9 +111,9 @@ def NequIPGNNModel(product_way: str = "auto", product_memory_gb: float | None = 
     """Build `nequip.model.NequIPGNNModel` (all its arguments) with Hessian products.
 
     Args:
-        product_way: how several products of a geometry are made. `loop`: one forward pass and a backward
-            pass for each, at most 3 max(N) for the full matrices of a batch; `copies`: a copy of the frame
-            for each; `auto`: the loop on a CPU where it is cheaper, copies on a GPU and in a compiled model
+        product_way: how several products of a geometry are made. `loop`: one forward pass for frames of about
+            one size, and backward passes that make several products each; `copies`: a copy of the frame for
+            each; `auto`: the loop on a CPU, copies on a GPU and in a compiled model
         product_memory_gb: gigabytes for the graphs of products in training; what does not fit is computed
             twice. Default half of the memory that is free
         **kwargs: those of `nequip.model.NequIPGNNModel`

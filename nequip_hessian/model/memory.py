@@ -29,25 +29,57 @@ class Recomputed(torch.autograd.Function):
     """
 
     @staticmethod
-    def of(values: torch.Tensor, groups: Groups, model: Any) -> torch.Tensor:
-        """Give `values` (N, 3K) the gradient of what `groups` compute: column blocks of them, in order."""
+    def of(
+        values: torch.Tensor, groups: Groups, model: Any, held: AtomicDataDict.Type | None = None
+    ) -> tuple[torch.Tensor, AtomicDataDict.Type]:
+        """Give values the gradient of what the groups compute.
+
+        Args:
+            values: (N, 3K) products, eV/angstrom^2, without a graph
+            groups: gives functions that make column blocks (N, 3k) of them with a graph, in order
+            model: its parameters are those that the gradient is taken for
+            held: outputs whose graph the groups use: it is gone through, and let go of, after them only
+
+        Returns:
+            the values with their gradient (N, 3K), and `held`, to be used in place of what was given.
+        """
         parameters = [p for p in model.parameters() if p.requires_grad and p.numel()]
-        found: torch.Tensor = Recomputed.apply(values, groups, *parameters)
-        return found
+        keys = [key for key, value in (held or {}).items() if value.requires_grad]
+        kept = [] if held is None else [held[key] for key in keys]
+        found = Recomputed.apply(values, groups, len(kept), *kept, *parameters)
+        return found[0], {**(held or {}), **dict(zip(keys, found[1:], strict=True))}
 
     @staticmethod
-    def forward(ctx: Any, values: torch.Tensor, groups: Groups, *parameters: torch.Tensor) -> torch.Tensor:
-        """Return the values as they are."""
-        ctx.groups, ctx.parameters = groups, parameters
-        return values.clone()
+    def forward(ctx: Any, values: torch.Tensor, groups: Groups, n_held: int, *tensors: torch.Tensor) -> Any:
+        """Return the values (N, 3K), eV/angstrom^2, and the first `n_held` of the tensors, as they are.
+
+        Args:
+            ctx: autograd's own
+            values: (N, 3K), eV/angstrom^2
+            groups: see `of`
+            n_held: how many of `tensors` are outputs to be passed through
+            *tensors: outputs, then parameters
+        """
+        ctx.set_materialize_grads(False)
+        ctx.groups, ctx.parameters = groups, tensors[n_held:]
+        return values.clone(), *(tensor.view_as(tensor) for tensor in tensors[:n_held])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        """Sum of the gradients of the groups, each with a graph of its own that is dropped at once."""
-        (gradient,) = gradients
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:
+        """Sum of the gradients of the groups, each with a graph of its own that is dropped at once.
+
+        Args:
+            ctx: autograd's own
+            *gradients: (N, 3K) of the values, loss units / (eV/angstrom^2), then those of the outputs passed
+                through; None where the loss does not depend on one
+
+        Returns:
+            for each argument of `forward` its gradient or None: outputs as given, parameters the sum of the groups.
+        """
+        gradient, *passed = gradients
         sums: list[torch.Tensor | None] = [None] * len(ctx.parameters)
         start = 0
-        for group in ctx.groups():
+        for group in [] if gradient is None else ctx.groups():
             with torch.enable_grad():
                 products = group()
             block = gradient[:, start : start + products.shape[1]]
@@ -58,7 +90,7 @@ class Recomputed(torch.autograd.Function):
             found = torch.autograd.grad(products, ctx.parameters, block, retain_graph=True, allow_unused=True)
             del products
             sums = [s if g is None else g if s is None else s + g for s, g in zip(sums, found, strict=True)]
-        return (None, None, *sums)
+        return (None, None, None, *passed, *sums)
 
 
 def frame_edges(inputs: AtomicDataDict.Type) -> torch.Tensor:

@@ -21,7 +21,7 @@ from nequip.nn.model_modifier_utils import model_modifier, replace_submodules
 
 from nequip_hessian._keys import HESSIAN_DIFFERENCE_KEY, HESSIAN_PROBE_KEY, HESSIAN_PRODUCT_KEY
 from nequip_hessian.model.memory import free_memory
-from nequip_hessian.model.ways import by_differences, given_probes, in_copies, in_loop, loop_is_cheaper
+from nequip_hessian.model.ways import by_differences, in_copies, in_loop
 
 
 @compile_mode("unsupported")
@@ -96,7 +96,7 @@ class _ManyProbes:
     """Any number of probes a geometry round a graph model; in evaluation it lets go of their graphs.
 
     Attributes:
-        product_way: `loop`, `copies`, or `auto`: by device and number of probes (see `ways.py`)
+        product_way: `loop`, `copies`, or `auto`: the loop on a CPU, else copies (see `ways.py`)
         product_memory: bytes for the graphs of products in training; default half of what is free
     """
 
@@ -126,10 +126,7 @@ class _ManyProbes:
     def _looped(self, data: AtomicDataDict.Type) -> bool:
         if self._share or self.product_way != "auto":
             return self.product_way == "loop"
-        if data[HESSIAN_PROBE_KEY].shape[1] <= 3 or data[HESSIAN_PROBE_KEY].device.type != "cpu":
-            return False
-        inputs, _, carries = given_probes(self, data)
-        return loop_is_cheaper(inputs, carries)
+        return data[HESSIAN_PROBE_KEY].shape[1] > 3 and data[HESSIAN_PROBE_KEY].device.type == "cpu"
 
     def _memory(self, data: AtomicDataDict.Type) -> float | None:
         if data[HESSIAN_PROBE_KEY].shape[1] <= 3:

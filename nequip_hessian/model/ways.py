@@ -2,21 +2,21 @@
 
     split        only some frames carry a probe: these and the others go through the model apart, so that
                  no frame pays for a product that it does not give
-    loop         one forward pass; each product is one more backward pass through its forces
+    loop         one forward pass for all frames of about one size, and backward passes through its forces
     copies       one copy of a frame for each of its probes, many in one pass; a traced graph then does
                  not know k
     differences  forces at displaced copies
 
 Copies fill a GPU and are all that a compiled graph can do; on a CPU the loop shares the forward pass and is the
-cheaper one where most frames carry most probes. Graphs of products that would not fit the memory given are not kept
+cheaper one. Graphs of products that would not fit the memory given are not kept
 but made again in the backward pass, group by group.
 
 This module travels inside packaged models: it imports torch, nequip.data and what this package lets travel only.
 """
 
 from collections.abc import Callable
-from functools import cache, partial
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 import torch
 from nequip.data import AtomicDataDict
@@ -24,11 +24,9 @@ from nequip.data import AtomicDataDict
 from nequip_hessian._keys import HESSIAN_DIFFERENCE_KEY, HESSIAN_PROBE_KEY, HESSIAN_PRODUCT_KEY
 from nequip_hessian.model.memory import MAX_EDGES_PER_PASS, Recomputed, chunks, frame_edges, graph_bytes
 from nequip_hessian.model.replicate import frame_index, gather_frames, join_frames
+from nequip_hessian.model.sizes import products_at_once, size_groups
 
 Forward = Callable[[AtomicDataDict.Type], AtomicDataDict.Type]
-
-_PRODUCT_COST: Final = 1.2
-"""CPU time of one product of a frame in training over that of its energy-force step (measured: 1.1 to 1.3)."""
 
 
 def given_probes(model: Any, data: AtomicDataDict.Type) -> tuple[AtomicDataDict.Type, torch.Tensor, torch.Tensor]:
@@ -46,13 +44,10 @@ def given_probes(model: Any, data: AtomicDataDict.Type) -> tuple[AtomicDataDict.
     return inputs, stacked, _carries(stacked, inputs)
 
 
-def loop_is_cheaper(inputs: AtomicDataDict.Type, carries: torch.Tensor) -> bool:
-    """Whether a backward pass a probe through all frames costs less CPU time than copies of those that carry it."""
-    edges = frame_edges(inputs).to(torch.float64)
-    total = float(edges.sum())
-    covered = float((edges * carries.any(dim=0)).sum())
-    copied = float((edges * carries).sum())
-    return total + _PRODUCT_COST * len(carries) * total < (total - covered) + (1.0 + _PRODUCT_COST) * copied
+def _products_of_frames(carries: torch.Tensor) -> torch.Tensor:
+    """(G,) int64 number of probes up to the last one that a frame carries."""
+    rank = torch.arange(1, len(carries) + 1, device=carries.device).unsqueeze(1)
+    return (rank * carries).amax(dim=0)
 
 
 def in_split(
@@ -131,7 +126,7 @@ def _products_of(model: Any, forward: Forward, copies: AtomicDataDict.Type, *, k
     def again() -> list[Callable[[], torch.Tensor]]:
         return [lambda: forward(dict(copies))[HESSIAN_PRODUCT_KEY]]
 
-    return Recomputed.of(again()[0]().detach(), again, model)
+    return Recomputed.of(again()[0]().detach(), again, model)[0]
 
 
 def _plan_copies(
@@ -147,7 +142,7 @@ def _plan_copies(
 
 
 def in_loop(model: Any, forward: Forward, data: AtomicDataDict.Type, *, memory: float | None) -> AtomicDataDict.Type:
-    """One forward pass of an eager model, and a backward pass through its forces for each probe.
+    """A forward pass of an eager model for each group of frames of about one size, and backward passes for products.
 
     Args:
         model: the graph model round a `HessianOutput`
@@ -156,43 +151,81 @@ def in_loop(model: Any, forward: Forward, data: AtomicDataDict.Type, *, memory: 
         memory: bytes for the graphs of products; more are made again in the backward pass
 
     Returns:
-        outputs of `data` with `hessian_product` (N, 3K).
+        outputs of `data` with `hessian_product` (N, 3K), eV/angstrom^2; fields whose rows belong to nothing known are
+        left out where there are several groups.
     """
-    inputs, stacked, _ = given_probes(model, data)
-    rest = {key: value for key, value in data.items() if key != HESSIAN_PROBE_KEY}
-    training = model.training and torch.is_grad_enabled()
-    with torch.enable_grad():
-        position, out = forces_with_graph(model, forward, rest)
-        group, keep = len(stacked), True
-        if training and memory is not None:
-            forces, product = graph_bytes(model, inputs)
-            edges = float(inputs[AtomicDataDict.EDGE_INDEX_KEY].shape[1])
-            keep = (forces + product * len(stacked)) * edges <= memory
-            group = max(1, int((memory / max(edges, 1.0) - forces) / product)) if not keep else group
-        graph = training and keep
-        rows = [_product(out[AtomicDataDict.FORCE_KEY], position, v, graph=graph) for v in stacked]
-    products = torch.cat(rows, dim=1)
-    if training and not keep:
-
-        def again() -> list[Callable[[], torch.Tensor]]:
-            forces = cache(partial(forces_with_graph, model, forward, rest))  # once for all groups
-            return [partial(_group, forces, some) for some in stacked.split(group)]
-
-        products = Recomputed.of(products.detach(), again, model)
+    inputs, stacked, carries = given_probes(model, data)
+    edges, wanted = frame_edges(inputs).to(torch.float64), _products_of_frames(carries)
+    groups, _ = size_groups(edges, wanted)
+    room = _room(model, inputs, [(float(edges[g].sum()), int(wanted[g].max())) for g in groups], memory)
+    if len(groups) == 1:
+        rest = {key: value for key, value in data.items() if key != HESSIAN_PROBE_KEY}
+        out = _loop_of_group(model, forward, rest, stacked, room)
+    else:
+        parts = []
+        for frames in groups:
+            batch, atoms = gather_frames(inputs, frames)
+            probes = stacked[: int(wanted[frames].max()), atoms]
+            part = _loop_of_group(model, forward, batch, probes, room)
+            beyond = 3 * (len(stacked) - len(probes))
+            part[HESSIAN_PRODUCT_KEY] = torch.nn.functional.pad(part[HESSIAN_PRODUCT_KEY], (0, beyond))
+            parts.append((part, frame_index(inputs, frames)))
+        out = join_frames(inputs, parts)  # never the data, which hold labels under the names of outputs
     out[HESSIAN_PROBE_KEY] = data[HESSIAN_PROBE_KEY]
-    out[HESSIAN_PRODUCT_KEY] = products
     return out
 
 
-def _group(forces: Callable[[], tuple[torch.Tensor, AtomicDataDict.Type]], probes: torch.Tensor) -> torch.Tensor:
-    position, out = forces()
-    return torch.cat([_product(out[AtomicDataDict.FORCE_KEY], position, v, graph=True) for v in probes], dim=1)
+def _room(
+    model: Any, inputs: AtomicDataDict.Type, groups: list[tuple[float, int]], memory: float | None
+) -> float | None:
+    """Edges times products whose graphs fit beside those of the forces; None: all of (edges, products) do."""
+    if memory is None or not (model.training and torch.is_grad_enabled()):
+        return None
+    forces, product = graph_bytes(model, inputs)
+    left = memory - forces * sum(edges for edges, _ in groups)
+    return None if product * sum(edges * n for edges, n in groups) <= left else max(left, 0.0) / product
+
+
+def _loop_of_group(
+    model: Any, forward: Forward, data: AtomicDataDict.Type, probes: torch.Tensor, room: float | None
+) -> AtomicDataDict.Type:
+    """Outputs of frames that go through the model together, with `hessian_product` (N, 3K) for probes (K, N, 3)."""
+    training = model.training and torch.is_grad_enabled()
+    edges = data[AtomicDataDict.EDGE_INDEX_KEY].shape[1]
+    width = products_at_once(edges, probes.device)
+    if room is not None:
+        width = max(1, min(width, int(room / max(edges, 1))))
+    with torch.enable_grad():
+        position, out = forces_with_graph(model, forward, data)
+        forces = out[AtomicDataDict.FORCE_KEY]
+        if not len(probes):  # a zero with a graph
+            return {**out, HESSIAN_PRODUCT_KEY: 0 * forces[:, :0]}
+        parts = probes.split(width)
+        graph = training and room is None
+        products = torch.cat([_products(forces, position, some, graph=graph) for some in parts], dim=1)
+    if training and not graph:
+
+        def again() -> list[Callable[[], torch.Tensor]]:
+            return [partial(_products, forces, position, some, graph=True) for some in parts]
+
+        products, out = Recomputed.of(products.detach(), again, model, out)
+    return {**out, HESSIAN_PRODUCT_KEY: products}
 
 
 def forces_with_graph(
     model: Any, forward: Forward, data: AtomicDataDict.Type
 ) -> tuple[torch.Tensor, AtomicDataDict.Type]:
-    """Positions that require a gradient, and outputs whose forces can be differentiated with respect to them."""
+    """Run a model so that its forces can be differentiated again.
+
+    Args:
+        model: the graph model round a module of forces, `model.model`
+        forward: batch without a probe -> outputs
+        data: a batch, positions in angstrom
+
+    Returns:
+        positions (N, 3), angstrom, that require a gradient, and the outputs, with forces (N, 3), eV/angstrom, whose
+        graph leads to them.
+    """
     position = data[AtomicDataDict.POSITIONS_KEY].detach().requires_grad_(True)
     module = model.model  # keeps the graph of its forces in training mode only; the flag is its own
     training = module.training
@@ -203,11 +236,21 @@ def forces_with_graph(
         module.training = training
 
 
-def _product(forces: torch.Tensor, position: torch.Tensor, probe: torch.Tensor, *, graph: bool) -> torch.Tensor:
+def _products(forces: torch.Tensor, position: torch.Tensor, probes: torch.Tensor, *, graph: bool) -> torch.Tensor:
+    """(N, 3K) products for probes (K, N, 3): in one vectorised pass, or one by one where an operation forbids it."""
     if not forces.requires_grad:  # atoms without neighbours
-        return torch.zeros_like(probe)
-    (found,) = torch.autograd.grad([(forces * probe).sum()], [position], create_graph=graph, retain_graph=True)
-    return torch.neg(found)
+        return torch.zeros_like(probes).transpose(0, 1).reshape(len(position), -1)
+    if len(probes) > 1:
+        try:
+            (found,) = torch.autograd.grad(
+                [forces], [position], [probes], create_graph=graph, retain_graph=True, is_grads_batched=True
+            )
+        except RuntimeError:  # a kernel that torch cannot vectorise; anything else comes up again below
+            pass
+        else:
+            return torch.neg(found).transpose(0, 1).reshape(len(position), -1)
+    rows = [torch.autograd.grad([forces], [position], [v], create_graph=graph, retain_graph=True)[0] for v in probes]
+    return torch.neg(torch.cat(rows, dim=1))
 
 
 def by_differences(model: Any, forward: Forward, data: AtomicDataDict.Type) -> AtomicDataDict.Type:

@@ -1,3 +1,4 @@
+import itertools
 import weakref
 
 import ase
@@ -11,7 +12,7 @@ from small_models import ALLEGRO, NEQUIP, frame, plain, rattled, with_probes
 
 import nequip_hessian.model as ours
 from nequip_hessian.errors import ConfigError, DivergedError
-from nequip_hessian.model import ways
+from nequip_hessian.model import sizes, ways
 from nequip_hessian.model.builders import add_hessian_output
 from nequip_hessian.model.matrix import hessians
 from nequip_hessian.model.output import HessianOutput
@@ -102,6 +103,7 @@ def test_zero_probes_give_zero_products_and_finite_gradients(pair):
 def test_few_probes_in_a_batch_cost_little_and_change_nothing(pair, monkeypatch):
     """Only frames that carry a probe go through the product, and no frame goes through the model twice for it."""
     mine, _ = pair
+    mine.product_way = "copies"
     data = batch_of(["CH3OH", "HCN", "H2O", "CH4"], 2)
     sparse = data["hessian_probe"].clone()
     sparse[data["batch"] != 1] = 0.0
@@ -182,19 +184,84 @@ def test_graphs_of_products_keep_to_the_memory_given(pair, way):
     assert saved_bytes(mine, wider) < 1.1 * saved_bytes(mine, data)
 
 
-def test_the_loop_is_taken_where_it_is_cheaper(pair, monkeypatch):
+def passes(monkeypatch, model, data):
+    """Atoms in each forward pass."""
+    calls = []
+    with monkeypatch.context() as patch:
+        forward = HessianOutput.forward
+        patch.setattr(HessianOutput, "forward", lambda self, d: (calls.append(len(d["pos"])), forward(self, d))[1])
+        out = model(dict(data))
+    return calls, out
+
+
+def test_frames_of_one_size_share_a_pass_and_what_is_done_is_left_out(pair, monkeypatch):
     mine, _ = pair
     mine(batch_of(["HCN"], 2))  # the first batch is also used to measure the graphs
-    calls = []
-    forward = HessianOutput.forward
-    monkeypatch.setattr(HessianOutput, "forward", lambda self, d: (calls.append(len(d["pos"])), forward(self, d))[1])
     data = batch_of(["CH3OH", "HCN", "H2O"], 4)
-    mine(dict(data))
-    assert calls == [12], "one forward pass serves all probes"
-    calls.clear()
-    data["hessian_probe"][data["batch"] != 1, 3:] = 0.0  # three frames of three atoms are less than two passes
-    mine(dict(data))
-    assert calls == [12, 9]
+    data["hessian_probe"][data["batch"] == 1, 3:] = 0.0
+    data["hessian_probe"][data["batch"] == 2] = 0.0
+    calls, together = passes(monkeypatch, mine, data)
+    assert calls == [12], "calling a pass costs more than these few edges"
+    monkeypatch.setattr(sizes, "_CALL", 0.0)
+    calls, apart = passes(monkeypatch, mine, data)
+    assert sorted(calls) == [3, 3, 6]
+    for key in ("hessian_product", "forces", "total_energy", "atomic_energy", "virial", "edge_vectors"):
+        torch.testing.assert_close(apart[key], together[key], rtol=0, atol=1e-12)
+    assert (apart["hessian_product"][data["batch"] == 2] == 0).all()
+
+
+@pytest.mark.parametrize("memory", [1e12, 1.0])
+def test_groups_have_the_gradients_of_copies(pair, monkeypatch, memory):
+    mine, _ = pair
+    data = batch_of(["CH3OH", "HCN", "H2O"], 4)
+    data["hessian_probe"][data["batch"] != 0, 6:] = 0.0
+    mine.product_way, mine.product_memory = "copies", 1e12
+    expected, theirs = gradients(mine, data)
+    monkeypatch.setattr(sizes, "_CALL", 0.0)
+    mine.product_way, mine.product_memory = "loop", memory
+    found, ours_ = gradients(mine, data)
+    torch.testing.assert_close(found["hessian_product"], expected["hessian_product"], rtol=0, atol=1e-12)
+    for one, two in zip(ours_, theirs, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-11)
+
+
+def test_products_that_cannot_be_vectorised_are_made_one_by_one(pair, monkeypatch):
+    mine, _ = pair
+    data = batch_of(["CH3OH", "HCN"], 4)
+    expected = mine(dict(data))["hessian_product"]
+    gradient, refused = torch.autograd.grad, []
+
+    def without_vmap(*args, is_grads_batched=False, **kwargs):
+        if is_grads_batched:
+            refused.append(True)
+            raise RuntimeError("Batching rule not implemented")
+        return gradient(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", without_vmap)
+    found = mine(dict(data))["hessian_product"]
+    assert refused
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_groups_of_sizes_cost_the_least():
+    """Against every way to cut a sorted list of sizes; the sum of the costs is what is returned."""
+    edges = torch.tensor([182, 70, 72, 56, 90, 600, 71, 0])
+    wanted = torch.tensor([42, 27, 27, 24, 30, 3, 27, 0])
+    groups, cost = sizes.size_groups(edges, wanted)
+    assert torch.equal(torch.cat(groups).sort().values, torch.arange(8))
+    device = torch.device("cpu")
+
+    def price(cut):
+        return sum(sizes.loop_cost(float(edges[g].sum()), int(wanted[g].max()), device) for g in cut)
+
+    assert price(groups) == pytest.approx(cost)
+    values = sorted(set(wanted.tolist()))
+    for marks in itertools.product([False, True], repeat=len(values) - 1):
+        cut = [[values[0]]]
+        for value, new in zip(values[1:], marks, strict=True):
+            cut = [*cut, [value]] if new else [*cut[:-1], [*cut[-1], value]]
+        assert cost <= price([torch.isin(wanted, torch.tensor(part)) for part in cut]) + 1e-9
+    assert cost < 0.8 * price([torch.ones(8, dtype=torch.bool)])
 
 
 def test_evaluation_leaves_nothing_behind(pair):
