@@ -20,7 +20,7 @@ from nequip_hessian.curvature import normal_modes, principal_moments, signed_wav
 from nequip_hessian.errors import PhysicsError
 from nequip_hessian.formats._atoms import average_masses, is_mass_of, isotopic_masses
 from nequip_hessian.frequencies import FrequencyMatch, match_frequencies
-from nequip_hessian.identities import diagnose, dipole_sum, implied_forces, translation_residual
+from nequip_hessian.identities import born_warnings, diagnose, dipole_warnings, implied_forces, translation_residual
 from nequip_hessian.misprints import find_misprint
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.units import WAVENUMBER
@@ -33,7 +33,6 @@ TRANSLATION_WARNING: Final = 0.05  # eV/angstrom^2
 TRANSLATION_REFUSAL: Final = 0.1  # of the largest element; small grids reach 0.015
 FREQUENCY_WARNING: Final = 0.5  # cm^-1
 FREQUENCY_REFUSAL: Final = (2.0, 2e-3)  # cm^-1, and of the wavenumber
-DIPOLE_SUM: Final = 0.02  # e; integration grids and printed decimals reach 0.01
 STIFFEST: Final = (15.0, 500.0)  # eV/angstrom^2, X-H and multiple bonds
 ISOTOPE_STEP: Final = 0.4  # u; isotopes of one element are about 1 u apart, an average may lie half-way
 STATIONARY_FORCE: Final = 0.1  # eV/angstrom
@@ -209,17 +208,12 @@ def _implies_no_forces(record: LabelledGeometry, hessian: npt.NDArray[np.float64
 
 
 def _check_dipole(record: LabelledGeometry, found: Checks) -> Checks:
-    """Hold dipole derivatives against their sum rule: over the atoms they add to the charge times the identity."""
-    if record.dipole_derivatives is None:
-        return found
-    worst, charge = dipole_sum(np.asarray(record.dipole_derivatives), record.charge)
-    if worst <= DIPOLE_SUM:
-        return found
-    return _warn(
-        found,
-        f"the dipole derivatives do not sum to the charge ({charge:g} e) but are {worst:.2g} e from it; infrared "
-        "intensities hold only if the dipole is about the centre of mass",
-    )
+    """Hold Born charges and dipole derivatives against their sum rules."""
+    for text in () if record.born_charges is None else born_warnings(record.born_charges):
+        found = _warn(found, text)
+    for text in () if record.dipole_derivatives is None else dipole_warnings(record.dipole_derivatives, record.charge):
+        found = _warn(found, text)
+    return found
 
 
 def _check_masses(record: LabelledGeometry, found: Checks) -> Checks:

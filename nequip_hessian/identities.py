@@ -29,6 +29,13 @@ def translation_residual(hessian: Array) -> float:
     return float(np.max(np.abs(hessian.reshape(len(hessian), -1, 3).sum(axis=1)), initial=0.0))
 
 
+DIPOLE_SUM: Final = 0.02
+"""e; integration grids and printed decimals reach 0.01."""
+
+BORN_MEAN: Final = 0.02
+"""e an atom; k-point meshes and plane-wave cutoffs reach 0.01."""
+
+
 def dipole_sum(derivatives: Array, charge: int | None) -> tuple[float, float]:
     """Hold dipole derivatives against their sum rule: added over the atoms they are the charge times the identity.
 
@@ -45,6 +52,23 @@ def dipole_sum(derivatives: Array, charge: int | None) -> tuple[float, float]:
     total = np.asarray(derivatives, dtype=np.float64).reshape(-1, 3, 3).sum(axis=0)
     used = float(np.trace(total)) / 3 if charge is None else float(charge)
     return float(np.max(np.abs(total - used * np.eye(3)))), used
+
+
+def dipole_warnings(derivatives: Array, charge: int | None) -> list[str]:
+    """Say what the sum rule has against dipole derivatives (3N, 3), e: over the atoms they add to the charge."""
+    worst, charge_found = dipole_sum(np.asarray(derivatives), charge)
+    if worst <= DIPOLE_SUM:
+        return []
+    return [
+        f"the dipole derivatives do not sum to the charge ({charge_found:g} e) but are {worst:.2g} e from it; infrared "
+        "intensities hold only if the dipole is about the centre of mass"
+    ]
+
+
+def born_warnings(charges: Array) -> list[str]:
+    """Say what the acoustic sum rule has against Born effective charges (N, 3, 3), e: their mean is zero."""
+    worst = float(np.max(np.abs(np.mean(charges, axis=0))))
+    return [f"the Born effective charges sum to {worst:.2g} e an atom instead of zero"] if worst > BORN_MEAN else []
 
 
 @dataclass(frozen=True)

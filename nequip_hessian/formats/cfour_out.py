@@ -21,6 +21,7 @@ from nequip_hessian.formats._abacus import LAYOUT, atoms_of_rows
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, recognised_masses, record_of
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import read_blocks
+from nequip_hessian.formats._dipoles import last, rows_by_axis
 from nequip_hessian.formats._source import Source, guarded, numbers, read_output, read_source
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.units import BOHR
@@ -89,11 +90,18 @@ def read_cfour_out(path: str | Path) -> Iterator[LabelledGeometry]:
             masses_from="file" if masses is not None else ISOTOPIC,
             frequencies=_frequencies(behind),
             projected=True,
+            dipole=_dipole(source, atoms),
             level=_level(source.text),
             line=line,
             companions=() if grd is None else (grd,),
         ),
     )
+
+
+def _dipole(source: Source, atoms: npt.NDArray[np.int_]) -> FloatArray | None:
+    """Return the dipole derivatives, (3N, 3), e; an earlier table of the same title lacks a part of them."""
+    title = last(source, r"^ *Total dipole moment derivatives *\n *-+ *\n")
+    return rows_by_axis(source, title, atoms, "Total dipole moment derivatives", ("Ex", "Ey", "Ez"))
 
 
 def _symmetry(source: Source, line: int) -> Exception:

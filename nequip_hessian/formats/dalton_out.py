@@ -21,6 +21,7 @@ from nequip_hessian.formats._abacus import LAYOUT
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, recognised_masses, record_of
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import read_blocks
+from nequip_hessian.formats._dipoles import last, rows_by_axis
 from nequip_hessian.formats._source import HEAD, Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
@@ -82,6 +83,7 @@ def read_dalton_out(path: str | Path) -> Iterator[LabelledGeometry]:
             masses_from="file" if masses is not None else ISOTOPIC,
             frequencies=_frequencies(behind),
             projected=True,
+            dipole=_dipole(source, atoms),
             level=_level(source.text),
             line=line,
         ),
@@ -113,6 +115,12 @@ def _table(source: Source, text: str, title: str, line: int) -> tuple[npt.NDArra
     if not atoms:
         raise source.error(f"{title}: expected name, x, y, z; the file is cut", start)
     return np.array(atoms), np.array(rows)
+
+
+def _dipole(source: Source, atoms: npt.NDArray[np.int_]) -> FloatArray | None:
+    """Return the dipole derivatives, (3N, 3), e; None where they are not printed, or by symmetry."""
+    title = last(source, r"^ *Dipole moment gradient \(au\) *\n *-+ *\n")
+    return rows_by_axis(source, title, atoms, "Dipole moment gradient", ("Ex", "Ey", "Ez"))
 
 
 def _masses(text: str, atoms: npt.NDArray[np.int_]) -> FloatArray | None:

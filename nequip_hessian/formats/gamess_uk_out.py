@@ -18,6 +18,7 @@ import numpy.typing as npt
 from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, recognised_masses, record_of
 from nequip_hessian.formats._blocks import Layout, read_blocks
+from nequip_hessian.formats._dipoles import last, rows_by_axis
 from nequip_hessian.formats._source import HEAD, Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
@@ -99,10 +100,18 @@ def read_gamess_uk_out(path: str | Path) -> Iterator[LabelledGeometry]:
             masses_from="file" if masses is not None else ISOTOPIC,
             frequencies=_frequencies(behind),
             projected=True,
+            dipole=_dipole(source, atoms),
+            dipole_unit="debye/angstrom",
             level=_level(source),
             line=line,
         ),
     )
+
+
+def _dipole(source: Source, atoms: npt.NDArray[np.int_]) -> FloatArray | None:
+    """Return the dipole derivatives, (3N, 3), debye/angstrom; None where they are not printed."""
+    title = last(source, r"^ *\* +scf dipole derivatives +\* *\n *\* +\(debye/angstrom\) +\* *\n *\*+ *\n")
+    return rows_by_axis(source, title, atoms, "scf dipole derivatives", ("x", "y", "z"))
 
 
 def _masses(text: str, atoms: npt.NDArray[np.int_]) -> FloatArray | None:

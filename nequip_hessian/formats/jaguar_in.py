@@ -21,6 +21,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import ISOTOPIC, Parsed, record_of, sources_beside
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import Layout, numbered, read_blocks
+from nequip_hessian.formats._dipoles import last
 from nequip_hessian.formats._source import HEAD, Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
@@ -93,6 +94,7 @@ def read_jaguar_in(path: str | Path) -> Iterator[LabelledGeometry]:
             masses_from=ISOTOPIC,
             frequencies=frequencies if frequencies is not None and len(frequencies) else None,
             projected=True,
+            dipole=None if output is None else _dipole(output, len(atoms)),
             level=_level(settings, output),
             line=start,
             companions=() if output is None else (output,),
@@ -124,6 +126,23 @@ def _output(source: Source, atoms: npt.NDArray[np.int_]) -> Source | None:
         if output.path.stem == stem and "Jaguar version" in output.text and len(names) in (0, len(atoms)):
             return output
     return None
+
+
+def _dipole(output: Source, n: int) -> FloatArray | None:
+    """Return the atomic polar tensors printed last, (3N, 3), e, four decimals; None where there are none."""
+    title = last(output, r"^ *Atomic Polar Tensors \(au\): Total *\n *=+ *\n")
+    if title is None:
+        return None
+    number = r" +(-?\d+\.\d+)"
+    tensor = rf"^ *APT for atom +\S+ *\n *-+ *\n((?:(?:{number}){{3}} *\n){{3}}) *-+ *\n"
+    found = re.findall(tensor, output.text[title.end() :], re.M)
+    if len(found) != n:
+        raise output.error(
+            f"Atomic Polar Tensors: expected those of {n} atoms, found {len(found)}; the file is cut or damaged",
+            output.line_of(title.start()),
+        )
+    values = numbers(" ".join(one[0] for one in found), output, output.line_of(title.start()), 9 * n, "APT")
+    return values.reshape(3 * n, 3)
 
 
 def _energy(text: str) -> float | None:

@@ -20,6 +20,7 @@ from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._assemble import Parsed, recognised_masses, record_of
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._blocks import Layout, read_blocks
+from nequip_hessian.formats._dipoles import blocks_by_component, last
 from nequip_hessian.formats._source import HEAD, Source, guarded, numbers, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
@@ -79,6 +80,8 @@ def read_molpro_out(path: str | Path) -> Iterator[LabelledGeometry]:
             masses=_masses(source, title, atoms),
             frequencies=_frequencies(source.text[geometry.end() :]),
             projected=True,
+            dipole=_dipole(source, title, len(atoms)),
+            dipole_unit="debye/angstrom",
             level=_level(source.text),
             line=line,
         ),
@@ -129,6 +132,13 @@ def _atoms(source: Source, geometry: re.Match[str]) -> tuple[npt.NDArray[np.int_
     if not atoms or min(atoms) < 1:
         raise source.error("Atomic Coordinates: expected number, name, charge, x, y, z (and no dummy atoms)", start)
     return np.array(atoms), np.array(rows)
+
+
+def _dipole(source: Source, title: re.Match[str], n: int) -> FloatArray | None:
+    """Return the dipole derivatives printed before the Hessian by the same program, (3N, 3), debye/angstrom."""
+    begin = max(source.text.rfind("PROGRAM * ", 0, title.start()), 0)
+    found = last(source, r"^ *Dipole Moment Derivatives \[debye/ang\] *\n", begin, title.start())
+    return blocks_by_component(source, found, n, "Dipole Moment Derivatives")
 
 
 def _masses(source: Source, title: re.Match[str], atoms: npt.NDArray[np.int_]) -> FloatArray:

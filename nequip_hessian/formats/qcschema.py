@@ -136,6 +136,7 @@ def _record(source: Source, result: dict[str, Any], index: int | None) -> Labell
     driver = str(result.get("driver") or _specification(result).get("driver") or "").lower()
     hessian, gradient, energy = _labels(source, result, properties, driver, n, index)
     masses = _array(source, molecule.get("masses"), n, "molecule.masses")
+    dipole = _array(source, _variables(result).get("CURRENT DIPOLE GRADIENT"), 9 * n, "CURRENT DIPOLE GRADIENT")
     extras = _extras(source, result)
     frequencies = extras.pop("frequencies", None)
     label = extras.pop("label", None) or stem(source.path) + ("" if index is None else f"-{index}")
@@ -148,13 +149,15 @@ def _record(source: Source, result: dict[str, Any], index: int | None) -> Labell
         forces=None if gradient is None else gradient.reshape(n, 3) * ATOMIC_UNITS["forces"][1],
         energy=None if energy is None else energy * ATOMIC_UNITS["energy"][1],
         masses=isotopic_masses(atoms) if masses is None else masses,
+        dipole_derivatives=None if dipole is None else dipole.reshape(3 * n, 3),
         frequencies=None if frequencies is None else np.sort(np.asarray(frequencies, dtype=np.float64)),
         label=label,
         level=_level(result),
         provenance=provenance(
             source,
             NAME,
-            atomic_conversions(energy=energy is not None, forces=gradient is not None),
+            atomic_conversions(energy=energy is not None, forces=gradient is not None)
+            | ({} if dipole is None else {"dipole_derivatives": ("e", 1.0)}),
             hessian=None if hessian is None else hessian * ATOMIC_UNITS["hessian"][1],
             index=index,
             masses_from="file" if masses is not None else "convention: most abundant isotopes",
@@ -166,7 +169,7 @@ def _record(source: Source, result: dict[str, Any], index: int | None) -> Labell
 def _labels(
     source: Source, result: dict[str, Any], properties: dict[str, Any], driver: str, n: int, index: int | None
 ) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None, float | None]:
-    variables = (result.get("extras") or {}).get("qcvars") or {}
+    variables = _variables(result)
     value = result["return_result"]
     hessian = _array(source, value if driver == "hessian" else properties.get("return_hessian"), 9 * n * n, "Hessian")
     gradient = value if driver == "gradient" else properties.get("return_gradient")
@@ -178,6 +181,12 @@ def _labels(
             f"no Hessian in this file: driver is {driver or 'not given'!r}, expected 'hessian'", kind=NoHessianError
         )
     return hessian, _array(source, gradient, 3 * n, "gradient"), None if energy is None else float(energy)
+
+
+def _variables(result: dict[str, Any]) -> dict[str, Any]:
+    """Return what Psi4 and others call their variables; atomic units."""
+    found = (result.get("extras") or {}).get("qcvars") or {}
+    return found if isinstance(found, dict) else {}
 
 
 def _extras(source: Source, result: dict[str, Any]) -> dict[str, Any]:

@@ -133,6 +133,7 @@ def read_turbomole(path: str | Path) -> Iterator[LabelledGeometry]:
             masses_from=AVERAGE,
             frequencies=frequencies,
             projected=True,
+            dipole=_dipole(folder, len(atoms)),
             level=_level(folder, output),
             line=hessian[2],
             companions=(*folder.used, *([output] if output is not None else [])),
@@ -199,6 +200,14 @@ def _gradient(
     if np.max(np.abs(table[:n] - positions)) > 1e-6:
         return None, None
     return (float(energy.group(1)) if energy else None), table[n:]
+
+
+def _dipole(folder: _Folder, n: int) -> FloatArray | None:
+    """Return `$dipgrad`, one line a coordinate, (3N, 3), e; None where there is none."""
+    found = folder.group("dipgrad", "dipgrad")
+    if found is None or not found[1].strip():
+        return None
+    return numbers(found[1], found[0], found[2], 9 * n, "$dipgrad").reshape(3 * n, 3)
 
 
 def _frequencies(folder: _Folder) -> FloatArray | None:

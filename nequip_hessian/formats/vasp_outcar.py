@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._atoms import atomic_number
+from nequip_hessian.formats._dipoles import last
 from nequip_hessian.formats._source import Source, guarded, numbers, provenance, read_output
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
@@ -27,6 +28,7 @@ NAME = "vasp-outcar"
 PATTERNS = ("OUTCAR", "OUTCAR.*", "*.OUTCAR", "OUTCAR_*", "*_OUTCAR", "*.outcar")
 
 FloatArray = npt.NDArray[np.float64]
+BORN: Final = {"born_charges": ("e", 1.0)}
 UNITS: Final = {"positions": ("angstrom", 1.0), "energy": ("eV", 1.0), "forces": ("eV/angstrom", 1.0),
                 "hessian": ("-eV/angstrom^2", -1.0)}  # fmt: skip
 _TITLE: Final = re.compile(r"^ *SECOND DERIVATIVES \(NOT SYMMETRIZED\) *\n *-+ *\n", re.M)
@@ -65,6 +67,7 @@ def read_vasp_outcar(path: str | Path) -> Iterator[LabelledGeometry]:
     free, matrix = _derivatives(source, titles[-1], len(atoms))
     energy, forces = _first_step(source, positions, cell)
     frequencies = _frequencies(source.text[titles[-1].end() :], 3 * len(free))
+    born = _born(source, len(atoms))
     missing = {name for name, value in (("energy", energy), ("forces", forces)) if value is None}
     yield LabelledGeometry(
         numbers=atoms.astype(np.uint8),
@@ -76,6 +79,7 @@ def read_vasp_outcar(path: str | Path) -> Iterator[LabelledGeometry]:
         hessian=-matrix,
         active=None if len(free) == len(atoms) else free.astype(np.int32),
         masses=masses,
+        born_charges=born,
         frequencies=frequencies,
         frequencies_projected=None if frequencies is None else False,
         label=None if source.path.parent.name == "" else source.path.resolve().parent.name or None,
@@ -83,7 +87,7 @@ def read_vasp_outcar(path: str | Path) -> Iterator[LabelledGeometry]:
         provenance=provenance(
             source,
             NAME,
-            {name: pair for name, pair in UNITS.items() if name not in missing},
+            {name: pair for name, pair in UNITS.items() if name not in missing} | ({} if born is None else BORN),
             hessian=-matrix,
             line=source.line_of(titles[-1].start()),
             warnings=[] if forces is not None else [OTHER_FIRST_STEP],
@@ -187,6 +191,23 @@ def _first_step(source: Source, positions: FloatArray, cell: FloatArray) -> tupl
     if forces is None:  # the first step is of another geometry: a continued or unusual job
         return None, None
     return (float(energy.group(1)) if energy else None), forces
+
+
+def _born(source: Source, n: int) -> FloatArray | None:
+    """Return the Born effective charges printed last with local field effects, (N, 3, 3), e, rows the field."""
+    title = last(source, r"^ *BORN EFFECTIVE CHARGES \((?!excluding)[^\n]*\n *-+ *\n")
+    if title is None:
+        return None
+    start, what = source.line_of(title.end()), "BORN EFFECTIVE CHARGES"
+    charges = np.empty((n, 3, 3))
+    for row in range(4 * n):
+        ion, component = divmod(row, 4)
+        words = source.lines[start - 1 + row].split() if start + row <= len(source.lines) else []
+        if words[: 1 if component else 2] != ([str(component)] if component else ["ion", str(ion + 1)]):
+            raise source.error(f"{what}: expected those of ion {ion + 1}; the file is cut or damaged", start + row)
+        if component:
+            charges[ion, component - 1] = numbers(" ".join(words[1:]), source, start + row, 3, what)
+    return charges
 
 
 def _frequencies(text: str, count: int) -> FloatArray | None:

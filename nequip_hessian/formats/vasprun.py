@@ -19,7 +19,7 @@ import numpy.typing as npt
 from nequip_hessian.errors import NoHessianError
 from nequip_hessian.formats._atoms import atomic_number
 from nequip_hessian.formats._source import Source, guarded, numbers, provenance, read_source
-from nequip_hessian.formats.vasp_outcar import OTHER_FIRST_STEP, UNITS, require_reciprocal, same_place
+from nequip_hessian.formats.vasp_outcar import BORN, OTHER_FIRST_STEP, UNITS, require_reciprocal, same_place
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.units import WAVENUMBER
 
@@ -72,6 +72,9 @@ def read_vasprun(path: str | Path) -> Iterator[LabelledGeometry]:
     energy, forces = _first_step(source, root, positions, cell)
     missing = {name for name, value in (("energy", energy), ("forces", forces)) if value is None}
     conversions = {name: pair for name, pair in UNITS.items() if name not in missing}
+    born = _born(source, root, len(atoms))
+    if born is not None:
+        conversions |= BORN
     conversions["hessian"] = (f"-{unit or 'eV/(angstrom^2 u)'} x sqrt(m_i m_j)", -_UNITS[unit])
     hessian = -weighted * np.outer(root_mass, root_mass) * _UNITS[unit]
     yield LabelledGeometry(
@@ -84,6 +87,7 @@ def read_vasprun(path: str | Path) -> Iterator[LabelledGeometry]:
         hessian=hessian,
         active=None if len(free) == len(atoms) else free.astype(np.int32),
         masses=masses,
+        born_charges=born,
         frequencies=None if eigenvalues is None else np.sort(_wavenumbers(-eigenvalues * _UNITS[unit])),
         frequencies_projected=None if eigenvalues is None else False,
         label=source.path.resolve().parent.name or None,
@@ -157,6 +161,17 @@ def _first_step(
         return None, None
     energy = step.findtext("energy/i[@name='e_fr_energy']")
     return (None if energy is None else float(energy)), _rows(source, table, positions.shape, "forces")
+
+
+def _born(source: Source, root: ElementTree.Element, n: int) -> FloatArray | None:
+    """Return the last Born effective charges, (N, 3, 3), e, rows the field; None where there are none."""
+    found = root.findall("calculation/array[@name='born_charges']")
+    if not found:
+        return None
+    sets = found[-1].findall("set")
+    if len(sets) != n:
+        raise source.error(f"born_charges: expected those of {n} ions, found {len(sets)}; the file is damaged")
+    return np.array([_rows(source, one, (3, 3), "born_charges") for one in sets])
 
 
 def _wavenumbers(eigenvalues: FloatArray) -> FloatArray:
