@@ -1,6 +1,6 @@
 """Every way to supervise Hessians against the gradient of the full matrix: error and CPU time, from one run.
 
-    python benchmarks/estimators.py out/demo.zarr [--geometries 24] [--draws 48] [--steps 30]
+    python benchmarks/estimators.py out/demo.zarr [--geometries 24] [--draws 48] [--steps 30] [--write docs/training.md]
 
 A small NequIP model is trained for a few steps on energies, forces and products; then, at those weights and
 for one batch of labelled geometries, the gradient of the Hessian term with respect to all parameters is taken in
@@ -20,25 +20,23 @@ from __future__ import annotations
 
 import argparse
 import copy
-import platform
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import torch
+from measuring import add_write_option, machine, seconds, write_block
 from nequip.data import AtomicDataDict
-from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
 from nequip.train import EnergyForceLoss
 from nequip.utils.global_state import set_global_state
+from tqdm import tqdm
+from untrained import DESCRIPTIONS, SYMBOLS, dataset, our_model
 
 from nequip_hessian.data import HessianDataset
-from nequip_hessian.model import NequIPGNNModel
 from nequip_hessian.train import EnergyForceHessianLoss, HessianMeanSquaredError
 
-SYMBOLS = ["H", "C", "N", "O"]
-R_MAX = 5.0
+SCRIPT = "benchmarks/estimators.py"
+MODEL = "small nequip"
 WAYS: tuple[dict[str, Any], ...] = (
     {"mode": "full"},
     {"mode": "random", "k": 1},
@@ -58,44 +56,12 @@ DISPLACEMENTS = (0.01, 0.02, 0.05, 0.1)
 Batch = dict[str, torch.Tensor]
 
 
-def build_model() -> Any:
-    """A NequIP model of 2 layers, l = 1, 16 features, float64."""
-    return NequIPGNNModel(
-        seed=1,
-        model_dtype="float64",
-        type_names=SYMBOLS,
-        r_max=R_MAX,
-        num_layers=2,
-        l_max=1,
-        num_features=16,
-        avg_num_neighbors=4.0,
-        per_type_energy_scales=1.0,
-        per_type_energy_shifts=0.0,
-    )
-
-
-def dataset(store: str, hessian: dict[str, Any] | None) -> HessianDataset:
-    """All geometries of a store with neighbour lists."""
-    transforms = [ChemicalSpeciesToAtomTypeMapper(SYMBOLS), NeighborListTransform(r_max=R_MAX)]
-    return HessianDataset(store, hessian=hessian, seed=1, transforms=transforms)
-
-
 def gradient(model: Any, loss: Callable[[], torch.Tensor]) -> torch.Tensor:
     """Flat gradient of a loss with respect to all parameters."""
     parameters = [p for p in model.parameters() if p.requires_grad and p.numel()]
     found = torch.autograd.grad(loss(), parameters, allow_unused=True)
     pairs = zip(found, parameters, strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs])
-
-
-def cpu_seconds(step: Callable[[Batch], object], batches: list[Batch]) -> float:
-    """Median CPU time of a step over the batches."""
-    times = []
-    for batch in batches:
-        start = time.process_time()
-        step(batch)
-        times.append(time.process_time() - start)
-    return float(np.median(times))
 
 
 def train_a_little(model: Any, data: HessianDataset, steps: int) -> None:
@@ -122,14 +88,14 @@ def taylor_gradient(model: Any, moved: Batch, still: Batch, displacement: float)
     return gradient(model, lambda: term(moved)) - gradient(model, lambda: term(still))
 
 
-def report(
+def row(
     name: str,
     gradients: list[torch.Tensor],
     exact: torch.Tensor,
     ratio: float,
     paired: list[torch.Tensor] | None = None,
-) -> None:
-    """Print one row; `paired` are exact gradients with the same probes."""
+) -> str:
+    """One row of the table; `paired` are exact gradients with the same probes."""
     stacked = torch.stack(gradients)
     size = exact.norm()
     noise = float((stacked - exact).norm(dim=1).square().mean().sqrt() / size)
@@ -139,25 +105,22 @@ def report(
         text = f"{bias:.2f} (chance {chance:.2f})" if len(gradients) > 1 else f"{bias:.2f}"
     else:
         text = f"{float((stacked - torch.stack(paired)).mean(dim=0).norm() / size):.1e}"
-    print(f"| {name} | {text} | {noise:.2f} | {ratio:.1f} |", flush=True)
+    return f"| {name} | {text} | {noise:.2f} | {ratio:.1f} |"
 
 
-def main() -> None:
-    """Train a little, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", help="a Hessian store of molecules of H, C, N, O")
-    parser.add_argument("--geometries", type=int, default=24)
-    parser.add_argument("--draws", type=int, default=48)
-    parser.add_argument("--steps", type=int, default=30)
-    args = parser.parse_args()
-    set_global_state()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    model = build_model()
+def median_seconds(step: Callable[[Batch], object], batches: list[Batch]) -> float:
+    """Median CPU time of a step over the batches."""
+    return float(np.median([seconds(lambda b=batch: step(b)) for batch in batches]))
+
+
+def measure(args: argparse.Namespace) -> str:
+    """Train a little, take all gradients, and return the markdown."""
+    model = our_model(MODEL)
     train_a_little(model, dataset(args.store, {"mode": "random"}), args.steps)
-
     full = dataset(args.store, {"mode": "full"})
     labelled = np.flatnonzero(full.store.has_hessian)
+    if len(labelled) < args.geometries:
+        raise SystemExit(f"{args.store}: {len(labelled)} labelled geometries; give --geometries of no more")
     chosen = np.random.default_rng(1).choice(labelled, args.geometries, replace=False)
 
     def batch_of(source: HessianDataset) -> Batch:
@@ -170,26 +133,49 @@ def main() -> None:
     plain, term = EnergyForceLoss(type_names=SYMBOLS), HessianMeanSquaredError()
     loss = EnergyForceHessianLoss(type_names=SYMBOLS)
     exact = gradient(model, lambda: term(model(dict(whole)), whole)) / weight
-    base = cpu_seconds(lambda b: gradient(model, lambda: plain(model(dict(b)), b)["weighted_sum"]), [still] * 7)
-    atoms = int(still["num_atoms"].sum())
-    today = datetime.now(tz=UTC).date()
-    print(f"{today}, {platform.machine()} ({torch.get_num_threads()} thread), torch {torch.__version__}, float64")
-    print(f"{args.geometries} geometries, {atoms} atoms, {args.draws} draws; energy-force step {base:.3f} s of CPU\n")
-    print("| `hessian:` | bias of the gradient | noise of one step | time |\n|---|---|---|---|")
-    for way in WAYS:
+    base = median_seconds(lambda b: gradient(model, lambda: plain(model(dict(b)), b)["weighted_sum"]), [still] * 7)
+    rows = []
+    for way in tqdm(WAYS, disable=None, desc="ways"):
         draws = 1 if way["mode"] in ("full", "modes") else args.draws
         ways = [way] if "method" not in way else [way, {"mode": way["mode"], "k": way["k"]}]
         drawn = [[batch_of(source) for _ in range(draws)] for source in (dataset(args.store, w) for w in ways)]
         found = [[gradient(model, lambda b=b: term(model(dict(b)), b)) / weight for b in batches] for batches in drawn]
-        seconds = cpu_seconds(
+        spent = median_seconds(
             lambda b: gradient(model, lambda: loss(model(dict(b)), b)["weighted_sum"]), (drawn[0] * 3)[:7]
         )
         name = "`{" + ", ".join(f"{key}: {value}" for key, value in way.items()) + "}`"
-        report(name, found[0], exact, seconds / base, found[1] if len(found) > 1 else None)
+        rows.append(row(name, found[0], exact, spent / base, found[1] if len(found) > 1 else None))
     for displacement in DISPLACEMENTS:
         source = dataset(args.store, {"method": "taylor", "displacement": displacement})
         found = [taylor_gradient(model, batch_of(source), still, displacement) for _ in range(args.draws)]
-        report(f"`{{method: taylor, displacement: {displacement}}}`", found, exact, 1.0)
+        rows.append(row(f"`{{method: taylor, displacement: {displacement}}}`", found, exact, 1.0))
+    atoms = still["num_atoms"].reshape(-1)
+    head = (
+        f"{machine()}. {DESCRIPTIONS[MODEL]}, float64; {args.geometries} molecules of {int(atoms.min())} to "
+        f"{int(atoms.max())} atoms, {args.draws} draws; energy-force step {base:.3f} s of CPU."
+    )
+    return "\n".join(
+        [head, "", "| `hessian:` | bias of the gradient | noise of one step | time |", "|---|---|---|---|", *rows]
+    )
+
+
+def main() -> None:
+    """Measure, print, and write where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", help="a Hessian store of molecules of H, C, N, O")
+    parser.add_argument("--geometries", type=int, default=24)
+    parser.add_argument("--draws", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=30)
+    add_write_option(parser)
+    args = parser.parse_args()
+    set_global_state()
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    text = measure(args)
+    print(text)
+    if args.write is not None:
+        write_block(args.write, SCRIPT, text)
 
 
 if __name__ == "__main__":

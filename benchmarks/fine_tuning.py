@@ -1,6 +1,7 @@
 """An energy-force model improved by few Hessians, and what it forgets without co-training; numbers from one run.
 
     python benchmarks/fine_tuning.py datasets/reactions-xtb/small.zarr.zip --work out/fine-tuning
+                                     [--write docs/training.md]
 
 The groups of the store are divided: 70 % for training, 10 % for validation, 20 % for the test. A small model is
 trained on energies and forces of all training geometries. Then Hessians of a few reactants, transition states and
@@ -26,14 +27,15 @@ import os
 import subprocess
 import sys
 import sysconfig
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from measuring import add_write_option, machine, write_block
 from tqdm import tqdm
 
 from nequip_hessian.store import HessianStore, StoreWriter
 
+SCRIPT = "benchmarks/fine_tuning.py"
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 # nothing is chosen by validation; it must come after each epoch, because a checkpoint holds the averaged weights then
@@ -105,19 +107,27 @@ def tested(folder: Path, number: int) -> dict[str, float]:
     return figures
 
 
-def make_stores(store: HessianStore, work: Path, hessians: int) -> dict[str, int]:
-    """Write the three stores; return the number of training geometries in each."""
+def make_stores(store: HessianStore, work: Path, hessians: int, tests: int) -> dict[str, int]:
+    """Write the three stores; return how many geometries there are of each kind."""
     part, still = divide(store, 0), stationary(store)
     labelled = (part == 0) & still & np.asarray(store.has_hessian)
-    few = np.random.default_rng(1).choice(np.flatnonzero(labelled), hessians, replace=False)
+    rng = np.random.default_rng(1)
+    if hessians > labelled.sum():
+        raise SystemExit(f"{hessians} Hessians asked for, {labelled.sum()} stationary points in the training part")
+    few = rng.choice(np.flatnonzero(labelled), hessians, replace=False)
     part[(part == 2) & ~still] = 3
-    first, held = np.flatnonzero(part == 0), np.flatnonzero(part > 0)
+    for code in (2, 3):  # what is too many for the tests is left out
+        held = np.flatnonzero((part == code) & np.asarray(store.has_hessian))
+        part[part == code] = 4
+        part[rng.permutation(held)[:tests]] = code
+    first, held = np.flatnonzero(part == 0), np.flatnonzero((part > 0) & (part < 4))
     known = part > 0
     few_known = known.copy()
     few_known[few] = True
     for name, chosen, mask in (("first", first, known), ("few", few, few_known), ("both", first, few_known)):
         write(work / f"{name}.zarr", store, np.sort(np.concatenate([chosen, held])), part, mask)
-    return {"first": len(first), "few": len(few), "both": len(first)}
+    counts = {"first": len(first), "few": len(few), "both": len(first)}
+    return {**counts, "stationary": int((part == 2).sum()), "elsewhere": int((part == 3).sum())}
 
 
 def first_training(work: Path, epochs: int) -> Path:
@@ -156,37 +166,52 @@ def fine_tune(source: str, work: Path, folder: Path, package: Path, epochs: int)
     return (folder / "last.ckpt").resolve()
 
 
+def figures(
+    source: str | None, folder: Path, args: argparse.Namespace, package: Path, counts: dict[str, int]
+) -> list[str]:
+    """Fine-tune, unless `source` is None, and return the cells of the table."""
+    options = [f"package={package}", "run=[test]", "+data.val_hessian={mode: full}"]
+    if source is not None:
+        epochs = math.ceil(args.steps / math.ceil(counts[source] / 8))
+        last = fine_tune(source, args.work, folder, package, epochs)
+        inner = "training_module.model.model"
+        options += [f"{inner}._target_=nequip.model.ModelFromCheckpoint", f"~{inner}.package_path"]
+        options += [f"+{inner}.checkpoint_path={last}"]
+    check = folder.with_name(f"{folder.name}-test")
+    train("finetune", args.work / "both.zarr", check, *options)
+    return [f"{tested(check, number)[key]:.3f}" for number in (0, 1) for key in ("forces_rmse", "hessian_rmse")]
+
+
 def main() -> None:
-    """Train, fine-tune three times, print the table."""
+    """Train, fine-tune three times, print the table, and write it where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path, help="a Hessian store of reactions of H, C, N, O")
     parser.add_argument("--work", type=Path, required=True, help="folder for stores and runs")
     parser.add_argument("--epochs", type=int, default=40, help="of the first training (default 40)")
     parser.add_argument("--steps", type=int, default=400, help="optimiser steps of each fine-tuning (default 400)")
     parser.add_argument("--hessians", type=int, default=24, help="stationary points with Hessians (default 24)")
+    parser.add_argument("--test", type=int, default=60, help="geometries of each of the two tests (default 60)")
+    add_write_option(parser)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    counts = make_stores(HessianStore(args.store), args.work, args.hessians)
+    counts = make_stores(HessianStore(args.store), args.work, args.hessians, args.test)
     package = first_training(args.work, args.epochs)
-    print(
-        f"{datetime.now(tz=UTC).date()}, {args.store.name}: {counts['first']} training geometries, {counts['few']} "
-        f"Hessians, {args.epochs} epochs, then {args.steps} steps\n"
-    )
-    print("| model | forces at stationary points, eV/Å | Hessian there, eV/Å² | forces elsewhere | Hessian there |")
-    print("|---|---|---|---|---|", flush=True)
+    lines = [
+        "| model | forces at stationary points, eV/Å | Hessian there, eV/Å² | forces elsewhere | Hessian there |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for name, source in tqdm(RUNS.items(), file=sys.stderr, disable=None, desc="fine-tuning"):
         folder = args.work / name.replace(" ", "-").replace(",", "")
-        options = [f"package={package}", "run=[test]", "+data.val_hessian={mode: full}"]
-        if source is not None:
-            epochs = math.ceil(args.steps / math.ceil(counts[source] / 8))
-            last = fine_tune(source, args.work, folder, package, epochs)
-            inner = "training_module.model.model"
-            options += [f"{inner}._target_=nequip.model.ModelFromCheckpoint", f"~{inner}.package_path"]
-            options += [f"+{inner}.checkpoint_path={last}"]
-        check = folder.with_name(f"{folder.name}-test")
-        train("finetune", args.work / "both.zarr", check, *options)
-        numbers = [f"{tested(check, test)[key]:.3f}" for test in (0, 1) for key in ("forces_rmse", "hessian_rmse")]
-        print(f"| {name} | {' | '.join(numbers)} |", flush=True)
+        lines.append(f"| {name} | {' | '.join(figures(source, folder, args, package, counts))} |")
+    head = (
+        f"{machine()}. NequIP of 2 layers, l = 1, 16 features, float64; {args.store.name}: {counts['first']} training "
+        f"geometries, {counts['few']} Hessians, {args.epochs} epochs, then {args.steps} steps; root mean square errors "
+        f"of {counts['stationary']} stationary points and {counts['elsewhere']} other geometries."
+    )
+    text = "\n".join([head, "", *lines])
+    print(text)
+    if args.write is not None:
+        write_block(args.write, SCRIPT, text)
 
 
 if __name__ == "__main__":

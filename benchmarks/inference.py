@@ -12,7 +12,7 @@ colouring, `dense` for 3N. What would take longer than `--limit` seconds is scal
 Where colouring needs no fewer products it is not used, and the row says so. Above `--timed-atoms` products are
 counted and nothing is timed.
 
-Small molecules: the full matrix of one molecule of 14 atoms and of a batch of four, by
+Small molecules: the full matrix of one molecule of 14 atoms and of a batch of them, by
 
     batch         one product for row i of every molecule (this package)
     rows          each molecule on its own, 3N calls of torch.autograd.grad
@@ -21,19 +21,15 @@ Small molecules: the full matrix of one molecule of 14 atoms and of a batch of f
     differences   6N force calls (central differences), all molecules displaced in one batch
     compiled      a file of nequip-compile --target hessian, with --compiled
 
-Memory is the growth of the peak resident set of a fresh process that does nothing else (GPU: the allocator's peak).
+Memory is the most that tensors held at one time, counted from every allocation of torch; the matrix itself, which NumPy
+holds, is not in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import platform
-import resource
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,43 +37,19 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from measuring import add_write_option, machine, peak_bytes, seconds, write_block
 from nequip.data import AtomicDataDict
-from nequip.integrations.utils import basic_transforms
-from nequip.utils.global_state import set_global_state
+from untrained import calculator
 
 from nequip_hessian.calculator import HessianCalculator
-from nequip_hessian.model import AllegroModel, NequIPGNNModel
 from nequip_hessian.model.matrix import eager_products
 
 SYMBOLS = ["H", "C", "O", "Si"]
 R_MAX = 4.0
-COMMON: dict[str, Any] = {
-    "seed": 1,
-    "model_dtype": "float64",
-    "r_max": R_MAX,
-    "type_names": SYMBOLS,
-    "avg_num_neighbors": 10.0,
-    "per_type_energy_scales": 1.0,
-    "per_type_energy_shifts": 0.0,
-}
-BEGIN, END = "<!-- benchmark: begin -->\n", "<!-- benchmark: end -->\n"
+KINDS = {"NequIP": "small nequip", "Allegro": "small allegro"}
+SCRIPT = "benchmarks/inference.py"
 PROBED = 6  # products that stand for all of a dense Hessian that would take too long
 MOLECULES = 4
-
-
-def calculator(kind: str, device: str) -> HessianCalculator:
-    """A calculator round a small untrained model."""
-    set_global_state()
-    torch.set_num_threads(1)
-    if kind == "Allegro":
-        embed = {"_target_": "allegro.nn.TwoBodyBesselScalarEmbed"}
-        settings = {"l_max": 1, "num_layers": 1, "num_scalar_features": 16, "num_tensor_features": 8}
-        model = AllegroModel(**COMMON, **settings, radial_chemical_embed=embed, radial_chemical_embed_dim=16)
-    else:
-        model = NequIPGNNModel(**COMMON, num_layers=2, l_max=1, num_features=16)
-    model.eval()
-    transforms = basic_transforms(model.metadata, R_MAX, SYMBOLS, {name: name for name in SYMBOLS})
-    return HessianCalculator(model=model, device=device, transforms=transforms)
 
 
 def chain(n_atoms: int) -> Atoms:
@@ -101,19 +73,6 @@ def silicon(n_atoms: int) -> Atoms:
 GEOMETRIES: dict[str, Callable[[int], Atoms]] = {"polyethylene chain": chain, "silicon crystal": silicon}
 
 
-def seconds(work: Callable[[], object], device: str) -> float:
-    """CPU seconds of the process, or wall seconds on a GPU."""
-    if device == "cpu":
-        start = time.process_time()
-        work()
-        return time.process_time() - start
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def best(work: Callable[[], object], device: str, repeat: int = 3) -> float:
     """The shortest of a few runs."""
     return min(seconds(work, device) for _ in range(repeat))
@@ -133,7 +92,7 @@ def large(kind: str, name: str, n_atoms: int, limit: float, timed: int, device: 
     """One row of the table of large geometries."""
     atoms = GEOMETRIES[name](n_atoms)
     atoms.rattle(0.02, seed=1)
-    calc = calculator(kind, device)
+    calc = calculator(KINDS[kind], SYMBOLS, R_MAX, device)
     calc.hops()
     found: dict[str, Any] = {}
     planning = seconds(lambda: found.update(plan=calc.plan(atoms)), device)
@@ -206,12 +165,12 @@ def ways(calc: HessianCalculator, compiled: HessianCalculator | None) -> dict[st
     return table
 
 
-def small(kind: str, device: str, path: str | None) -> list[dict[str, Any]]:
+def small(kind: str, device: str, path: str | None, count: int) -> list[dict[str, Any]]:
     """Rows of one molecule and of a batch, by each way; matrices are compared first."""
-    calc = calculator(kind, device)
+    calc = calculator(KINDS[kind], SYMBOLS, R_MAX, device)
     compiled = HessianCalculator.from_file(path, device=device) if path else None
     batch = []
-    for seed in range(MOLECULES):
+    for seed in range(count):
         batch.append(molecule("trans-butane"))  # C4H10, 14 atoms
         batch[-1].rattle(0.05, seed=seed)
     rows, water = [], molecule("H2O")
@@ -229,39 +188,18 @@ def small(kind: str, device: str, path: str | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _resident() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB on Linux
-
-
-def _memory_in_child(kind: str, device: str, what: str, name: str, n_atoms: int, queue: Any) -> None:
-    calc = calculator(kind, device)
-    warm = molecule("H2O")
-    calc.evaluate_many([warm])
-    calc.get_hessian(warm)
+def memory(kind: str, device: str, name: str, n_atoms: int) -> dict[str, Any]:
+    """Peak memory, MiB, of forces, of a dense Hessian (a few of its products: more need no more) and a sparse one."""
+    calc = calculator(KINDS[kind], SYMBOLS, R_MAX, device)
     atoms = GEOMETRIES[name](n_atoms)
     atoms.rattle(0.02, seed=1)
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-    before = _resident() if device == "cpu" else torch.cuda.memory_allocated() / 2**20
-    if what == "forces":
-        calc.evaluate_many([atoms])
-    else:
-        calc.sparse = what == "sparse"
-        calc.get_sparse_hessian(atoms)
-    after = _resident() if device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
-    queue.put(after - before)
-
-
-def memory(kind: str, device: str, name: str, n_atoms: int) -> dict[str, Any]:
-    """Growth of the peak memory, MiB, of forces and of a Hessian, each in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    row: dict[str, Any] = {"model": kind, "geometry": name, "atoms": len(GEOMETRIES[name](n_atoms)), "device": device}
-    for what in ("forces", "dense", "sparse"):
-        queue = context.Queue()
-        child = context.Process(target=_memory_in_child, args=(kind, device, what, name, n_atoms, queue))
-        child.start()
-        row[what] = queue.get()
-        child.join()
+    calc.hops()
+    row: dict[str, Any] = {"model": kind, "geometry": name, "atoms": len(atoms), "device": device}
+    row["forces"] = peak_bytes(lambda: calc.evaluate_many([atoms]), device) / 2**20
+    calc.sparse = False
+    row["dense"] = peak_bytes(lambda: calc.get_sparse_hessian(atoms, range(min(16, len(atoms)))), device) / 2**20
+    calc.sparse = True
+    row["sparse"] = peak_bytes(lambda: calc.get_sparse_hessian(atoms), device) / 2**20
     return row
 
 
@@ -314,18 +252,11 @@ def memory_table(rows: list[dict[str, Any]]) -> list[str]:
 def report(results: dict[str, Any]) -> str:
     """All tables as Markdown."""
     lines = [results["where"], "", *large_table(results["large"])]
-    lines += ["", "One molecule of 14 atoms, and a batch of four:", "", *small_table(results["small"])]
-    lines += ["", "Growth of the peak memory:", "", *memory_table(results["memory"])]
+    lines += ["", "One molecule of 14 atoms, and a batch of them:", "", *small_table(results["small"])]
+    lines += ["", "Most memory that tensors held at one time:", "", *memory_table(results["memory"])]
     if not results["gpu"]:
         lines += ["", "On a GPU: not measured."]
     return "\n".join(lines) + "\n"
-
-
-def write_into(page: Path, text: str) -> None:
-    """Put the tables between the two comments of a page."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, behind = rest.partition(END)
-    page.write_text(before + BEGIN + text + END + behind)
 
 
 def main() -> None:
@@ -337,22 +268,21 @@ def main() -> None:
     parser.add_argument("--memory-atoms", type=int, default=200)
     parser.add_argument("--compiled", help="a file of nequip-compile --target hessian, of a model of C and H")
     parser.add_argument("--out", type=Path, help="folder for inference.json and inference.md")
-    parser.add_argument("--write", type=Path, help="page whose table is replaced")
+    parser.add_argument("--molecules", type=int, default=MOLECULES, help="molecules of the batch (default 4)")
+    add_write_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    hardware = torch.cuda.get_device_name() if len(devices) > 1 else "no GPU"
-    today, machine = datetime.now(tz=UTC).date(), platform.machine()
-    where = f"{today}, {machine}, one thread, {hardware}, torch {torch.__version__}, float64"
-    results: dict[str, Any] = {"where": where, "large": [], "small": [], "memory": [], "gpu": len(devices) > 1}
+    results: dict[str, Any] = {"large": [], "small": [], "memory": [], "gpu": len(devices) > 1}
     for device in devices:
         for kind in ("NequIP", "Allegro"):
-            results["small"] += small(kind, device, args.compiled if kind == "NequIP" else None)
+            results["small"] += small(kind, device, args.compiled if kind == "NequIP" else None, args.molecules)
             for name in GEOMETRIES:
                 for n_atoms in args.atoms:
                     results["large"].append(large(kind, name, n_atoms, args.limit, args.timed_atoms, device))
                     print(large_table(results["large"][-1:])[-1], flush=True)
                 results["memory"].append(memory(kind, device, name, args.memory_atoms))
+    results["where"] = f"{machine(devices[-1])}, float64."
     text = report(results)
     print(text)
     if args.out:
@@ -360,7 +290,7 @@ def main() -> None:
         (args.out / "inference.json").write_text(json.dumps(results, indent=1))
         (args.out / "inference.md").write_text(text)
     if args.write:
-        write_into(args.write, text)
+        write_block(args.write, SCRIPT, text)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """Cost of Hessian training: time and peak memory of every way over those of the energy-force step, from one run.
 
     python benchmarks/training.py datasets/reactions-xtb/small.zarr.zip [--model allegro] [--compile] [--json FILE]
-    python benchmarks/training.py --table FILE        # the markdown of a run that was saved
+                                  [--write docs/training.md]
+    python benchmarks/training.py --table FILE [--write docs/training.md]     # of a run that was saved
 
 One batch of labelled molecules from a store; a step is the forward pass, the loss and the backward pass, of the
 plain NequIP or Allegro model for the energy-force step. Steps of all rows take turns, so that other work on the
-machine hits all alike, and the median of each row's ratio to the energy-force step of its turn is given. Columns:
+machine hits all alike, and the median of each row's ratio to the energy-force step of its turn is given. Rows that take
+long are run in every third turn only. Columns:
 
     time     CPU time (on a GPU: elapsed time between synchronisations) over that of the energy-force step
-    memory   highest resident (on a GPU: allocated) memory during a step above what was in use before, over the same of
-             the energy-force step
+    memory   most bytes that tensors made in a step held at one time, counted from every allocation of torch, over the
+             same of the energy-force step
 
 Below the line the full matrix as published codes take it, of the same model: molecule by molecule with
 torch.autograd.functional.hessian (a forward pass for the rows of each molecule; DeePMD-kit and SchNetPack go that
@@ -20,34 +22,29 @@ measured say so. Last, what the loader costs for a geometry: the neighbour list,
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import platform
 import sys
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from measuring import Work, add_write_option, machine, peak_bytes, seconds, write_block
 from nequip.data import AtomicDataDict
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
 from nequip.train import EnergyForceLoss
 from nequip.utils.global_state import set_global_state
 from tqdm import tqdm
+from untrained import DESCRIPTIONS, R_MAX, SYMBOLS, dataset, our_model, plain_model
 
 from nequip_hessian.curvature import packed_product
 from nequip_hessian.data import HessianDataset
-from nequip_hessian.model.builders import AllegroModel, NequIPGNNModel
 from nequip_hessian.train import EnergyForceHessianLoss
 
-SYMBOLS = ["H", "C", "N", "O"]
-R_MAX = 5.0
+SCRIPT = {"nequip": "benchmarks/training.py", "allegro": "benchmarks/training.py --model allegro"}
 COEFFS = {"total_energy": 1.0, "forces": 1.0, "hessian": 0.01}
 Batch = dict[str, torch.Tensor]
-Step = Callable[[], object]
 NOT_MEASURED = "not measured"
 PROBES: dict[str, dict[str, Any]] = {
     "k1": {"mode": "random", "k": 1},
@@ -71,6 +68,7 @@ ROWS: tuple[tuple[str, str, str, float | None], ...] = (
     ("full, loop, little memory", "full", "loop", 1.0),
     ("full, copies, little memory", "full", "copies", 1.0),
 )
+LONG = ("full", "of each molecule")  # rows that are not run in every turn
 COMPILED: tuple[tuple[str, str], ...] = (
     ("k = 1", "k1"),
     ("k = 1, probe_fraction 0.25", "quarter"),
@@ -79,82 +77,7 @@ COMPILED: tuple[tuple[str, str], ...] = (
 )
 
 
-def settings(kind: str) -> dict[str, Any]:
-    """A NequIP model of 3 layers, l = 1, 32 features, or an Allegro model of 2 layers, l = 2; float64."""
-    common: dict[str, Any] = {
-        "seed": 1,
-        "model_dtype": "float64",
-        "type_names": SYMBOLS,
-        "r_max": R_MAX,
-        "avg_num_neighbors": 8.0,
-        "per_type_energy_scales": 1.0,
-        "per_type_energy_shifts": 0.0,
-    }
-    if kind == "nequip":
-        return {**common, "num_layers": 3, "l_max": 1, "num_features": 32}
-    return {
-        **common,
-        "l_max": 2,
-        "num_layers": 2,
-        "num_scalar_features": 32,
-        "num_tensor_features": 8,
-        "radial_chemical_embed": {"_target_": "allegro.nn.TwoBodyBesselScalarEmbed"},
-        "radial_chemical_embed_dim": 32,
-        "scalar_embed_mlp_hidden_layers_width": 32,
-        "allegro_mlp_hidden_layers_width": 32,
-        "readout_mlp_hidden_layers_width": 16,
-    }
-
-
-def plain_model(kind: str, **options: Any) -> Any:
-    """The model of NequIP or Allegro, without anything of ours."""
-    if kind == "nequip":
-        from nequip.model import NequIPGNNModel as Plain
-    else:
-        from allegro.model import AllegroModel as Plain
-    return Plain(**settings(kind), **options)
-
-
-def our_model(kind: str, **options: Any) -> Any:
-    """The same with products."""
-    return (NequIPGNNModel if kind == "nequip" else AllegroModel)(**settings(kind), **options)
-
-
-class Clock:
-    """CPU time of this process, or on a GPU the time between synchronisations; and the memory above the start."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-
-    def seconds(self) -> float:
-        """Now."""
-        if self.cuda:
-            torch.cuda.synchronize()
-            return time.perf_counter()
-        return time.process_time()
-
-    def peak(self, step: Step) -> float:
-        """Bytes that a step needs above what was in use before it."""
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            step()
-            return float(torch.cuda.max_memory_allocated() - before)
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is resident now
-        before = _status("VmRSS")
-        step()
-        return _status("VmHWM") - before
-
-
-def _status(name: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name + ":"):
-            return 1024.0 * float(line.split()[1])
-    raise OSError(f"/proc/self/status: no {name}")
-
-
-def step_of(model: Any, loss: Any, batch: Batch) -> Step:
+def step_of(model: Any, loss: Any, batch: Batch) -> Work:
     """Forward pass, loss, backward pass."""
 
     def step() -> None:
@@ -165,7 +88,7 @@ def step_of(model: Any, loss: Any, batch: Batch) -> Step:
     return step
 
 
-def molecules_apart(model: Any, batch: Batch, *, functional: bool) -> Step:
+def molecules_apart(model: Any, batch: Batch, *, functional: bool) -> Work:
     """The full-matrix step molecule by molecule: `functional.hessian`, or each row from the molecule's own forces."""
     frames = [AtomicDataDict.frame_from_batched(batch, i) for i in range(len(batch["num_atoms"]))]
     loss = EnergyForceLoss(type_names=SYMBOLS)
@@ -231,15 +154,15 @@ def choose(source: HessianDataset, smallest: int, largest: int, count: int) -> n
     return np.concatenate([big, rest])
 
 
-def make_rows(args: argparse.Namespace, batches: dict[str, Batch], clock: Clock) -> dict[str, Step]:
+def make_rows(args: argparse.Namespace, batches: dict[str, Batch]) -> dict[str, Work]:
     """The steps of all rows, each with a model of its own that shares nothing with others."""
     energy_forces = EnergyForceLoss(type_names=SYMBOLS)
     loss = EnergyForceHessianLoss(COEFFS, type_names=SYMBOLS)
     device = args.device
-    steps: dict[str, Step] = {
+    steps: dict[str, Work] = {
         "energies and forces": step_of(plain_model(args.model).to(device), energy_forces, batches["plain"])
     }
-    unit = clock.peak(steps["energies and forces"]) / 1e9
+    unit = peak_bytes(steps["energies and forces"], device) / 1e9
     steps["energies and forces, our model"] = step_of(our_model(args.model).to(device), energy_forces, batches["plain"])
     for name, probes, way, memory in ROWS:
         model = our_model(args.model, product_way=way, product_memory_gb=None if memory is None else memory * unit)
@@ -255,85 +178,83 @@ def make_rows(args: argparse.Namespace, batches: dict[str, Batch], clock: Clock)
     return steps
 
 
+def make_batches(args: argparse.Namespace, chosen: np.ndarray[Any, Any]) -> dict[str, Batch]:
+    """The same geometries with the probes of each way."""
+    batches = {}
+    for name, hessian in {"plain": None, **PROBES}.items():
+        batch = AtomicDataDict.batched_from_list(dataset(args.store, hessian)[chosen])
+        if name == "full":  # the batch's own largest molecule, not the store's
+            width = 9 * int(batch["num_atoms"].max())
+            for key in ("hessian_probe", "hessian_product"):
+                batch[key] = batch[key][:, :width].contiguous()
+        batches[name] = {key: value.to(args.device) for key, value in batch.items()}
+    return batches
+
+
+def take_turns(steps: dict[str, Work], device: str, repeats: int) -> dict[str, float]:
+    """Median of the ratio of each step's time to that of the first step in the same turn, and that of the first."""
+    first, *_ = steps
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in tqdm(range(repeats), file=sys.stderr, disable=None, desc="turns"):
+        unit = seconds(steps[first], device)
+        times[first].append(unit)
+        for name, step in steps.items():
+            if name != first and (turn % 3 == 0 or not any(part in name for part in LONG)):
+                times[name].append(seconds(step, device) / unit)
+    return {name: float(np.median(found)) for name, found in times.items()}
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All rows of one model on one machine."""
     set_global_state()
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
-    device = torch.device(args.device)
-    clock = Clock(device)
-
-    def dataset(hessian: dict[str, Any] | None) -> HessianDataset:
-        transforms = [ChemicalSpeciesToAtomTypeMapper(SYMBOLS), NeighborListTransform(r_max=R_MAX)]
-        return HessianDataset(args.store, hessian=hessian, seed=1, transforms=transforms)
-
-    bare = dataset(None)
+    bare = dataset(args.store, None)
     chosen = choose(bare, *args.atoms, args.batch)
-    batches = {}
-    for name, hessian in {"plain": None, **PROBES}.items():
-        batch = AtomicDataDict.batched_from_list(dataset(hessian)[chosen])
-        if name == "full":  # the batch's own largest molecule, not the store's
-            width = 9 * int(batch["num_atoms"].max())
-            for key in ("hessian_probe", "hessian_product"):
-                batch[key] = batch[key][:, :width].contiguous()
-        batches[name] = {key: value.to(device) for key, value in batch.items()}
-    steps = make_rows(args, batches, clock)
-    wanted = {name: step for name, step in steps.items() if not args.only or any(part in name for part in args.only)}
-    wanted = {"energies and forces": steps["energies and forces"], **wanted}
+    batches = make_batches(args, chosen)
+    steps = make_rows(args, batches)
     first = "energies and forces"
-    for step in wanted.values():  # compiles, and measures the graphs where the memory is given
-        step()
-    memory = {name: clock.peak(step) for name, step in wanted.items()}
-    times: dict[str, list[float]] = {name: [] for name in wanted}
-    for _ in tqdm(range(args.repeats), file=sys.stderr, disable=None, desc="repeats"):
-        for name, step in wanted.items():
-            start = clock.seconds()
+    wanted = {name: step for name, step in steps.items() if not args.only or any(part in name for part in args.only)}
+    wanted = {first: steps[first], **wanted}
+    memory = {}
+    for name, step in tqdm(wanted.items(), file=sys.stderr, disable=None, desc="memory"):
+        if "compiled" in name:
             step()
-            times[name].append(clock.seconds() - start)
+        memory[name] = peak_bytes(step, args.device)
+    times = take_turns(wanted, args.device, args.repeats)
+    step_seconds, times[first] = times[first], 1.0
+    names = [*steps, *([] if args.compile else [f"compiled: {n}" for n, _ in COMPILED])]
     return {
-        "date": str(datetime.now(tz=UTC).date()),
-        "hardware": _hardware(device),
-        "torch": torch.__version__,
+        "where": machine(args.device),
         "model": args.model,
         "batch": {"molecules": args.batch, "atoms": int(batches["plain"]["num_atoms"].sum())},
         "degrees_of_freedom": 3 * int(batches["plain"]["num_atoms"].max()),
-        "energy_force_step": {"seconds": float(np.median(times[first])), "bytes": memory[first]},
+        "turns": args.repeats,
+        "energy_force_step": {"seconds": step_seconds, "bytes": memory[first]},
         "rows": [
-            {
-                "name": name,
-                "time": float(np.median(np.array(times[name]) / np.array(times[first]))),
-                "memory": memory[name] / memory[first],
-            }
-            if name in wanted
-            else {"name": name, "time": None, "memory": None}
-            for name in [*steps, *([] if args.compile else [f"compiled: {n}" for n, _ in COMPILED])]
+            {"name": name, "time": times.get(name), "memory": memory[name] / memory[first] if name in memory else None}
+            for name in names
         ],
         "loader": loader_microseconds(bare, chosen),
     }
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"one thread of a CPU ({platform.machine()}), shared with other work"
 
 
 def table(found: dict[str, Any]) -> str:
     """The markdown of a run."""
     step, batch = found["energy_force_step"], found["batch"]
     lines = [
-        f"{found['date']}, {found['hardware']}, torch {found['torch']}, {found['model']}, float64: "
-        f"{batch['molecules']} molecules, {batch['atoms']} atoms, at most {found['degrees_of_freedom']} degrees of "
-        f"freedom; energy-force step {step['seconds']:.3g} s, {step['bytes'] / 1e6:.0f} MB",
+        f"{found['where']}. {DESCRIPTIONS[found['model']]}, float64; {batch['molecules']} molecules, {batch['atoms']} "
+        f"atoms, at most {found['degrees_of_freedom']} degrees of freedom; energy-force step {step['seconds']:.3g} s, "
+        f"{step['bytes'] / 1e6:.0f} MB; {found['turns']} turns.",
         "",
         "| step | time | memory |",
-        "|---|---|---|",
+        "|---|---:|---:|",
     ]
     for row in found["rows"]:
         numbers = [NOT_MEASURED if row[key] is None else f"{row[key]:.2f}" for key in ("time", "memory")]
         lines.append(f"| {row['name']} | {numbers[0]} | {numbers[1]} |")
     lines.append("")
-    lines.append("Loader, a geometry: " + ", ".join(f"{n} {v:.0f} µs" for n, v in found["loader"].items()))
+    lines.append("Loader, a geometry: " + ", ".join(f"{n} {v:.0f} µs" for n, v in found["loader"].items()) + ".")
     return "\n".join(lines)
 
 
@@ -345,22 +266,22 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=8, help="molecules (default 8)")
     parser.add_argument("--atoms", type=int, nargs=2, default=[8, 14], metavar=("FROM", "TO"), help="default 8 14")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=4, help="turns (default 4)")
     parser.add_argument("--compile", action="store_true", help="compiled rows too (minutes)")
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="rows whose names contain one of these")
     parser.add_argument("--json", type=Path, help="save the numbers here")
     parser.add_argument("--table", type=Path, help="print the table of a saved run and measure nothing")
+    add_write_option(parser)
     args = parser.parse_args()
-    if args.table is not None:
-        print(table(json.loads(args.table.read_text())))
-        return
-    if args.store is None:
+    if args.table is None and args.store is None:
         parser.error("give a store, or --table with a saved run")
-    found = measure(args)
-    if args.json is not None:
+    found = measure(args) if args.table is None else json.loads(args.table.read_text())
+    if args.table is None and args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
+    if args.write is not None:
+        write_block(args.write, SCRIPT[found["model"]], table(found))
 
 
 if __name__ == "__main__":

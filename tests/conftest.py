@@ -1,17 +1,32 @@
-"""Shared fixtures: the folder of real outputs, and where it is missing a stated skip."""
+"""Shared fixtures: the folder of real outputs, and where it is missing a stated skip; tests that need a GPU."""
 
 import numpy as np
 import pytest
 from real_outputs import CASES
 
+LEFT_OUT = pytest.StashKey[int]()
+
 
 def pytest_collection_modifyitems(config, items):
+    need_gpu = [item for item in items if "gpu" in item.keywords]
+    if need_gpu:
+        import torch  # not for the tests of stores and formats, which run without it
+
+        if not torch.cuda.is_available():
+            items[:] = [item for item in items if "gpu" not in item.keywords]
+            config.hook.pytest_deselected(items=need_gpu)
+            config.stash[LEFT_OUT] = len(need_gpu)
     if CASES.is_dir():
         return
     skip = pytest.mark.skip(reason=f"the folder of real outputs is not there: {CASES}")
     for item in items:
         if "cases" in item.keywords:
             item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"{config.stash[LEFT_OUT]} tests marked gpu were left out: no CUDA device")
 
 
 @pytest.fixture(scope="session")
