@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import lightning
 import torch
@@ -15,12 +16,15 @@ from nequip_hessian.errors import ConfigError
 
 _log = RankedLogger(__name__, rank_zero_only=True)
 
+_PATIENCE: Final = timedelta(days=30)
+
 
 class WriteEvaluationPage(Callback):
     """Evaluate the best checkpoint when the training ends, as `nequip-hessian evaluate` does, and write its page.
 
-    Rank zero does it while the others wait. What goes wrong in it is a warning: the training, its checkpoints
-    and a test run that follows are not touched. The predictions are kept in the folder, so that the command
+    Rank zero does it; the others wait, without the time limit of their process group, so that a `test` that
+    follows finds all of them. What goes wrong in it is a warning: the training, its checkpoints and that test are
+    not touched. The predictions are kept in the folder, so that the command
     can be repeated with more tasks later.
 
     Args:
@@ -100,8 +104,13 @@ class WriteEvaluationPage(Callback):
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the page from the best checkpoint."""
-        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        if trainer.is_global_zero:
+            self._write_or_warn(trainer)
+        _wait_for_all()
+
+    def _write_or_warn(self, trainer: lightning.Trainer) -> None:
         checkpoint = next((path for path in _checkpoints(trainer) if path), None)
         if checkpoint is None:
             _log.warning("WriteEvaluationPage: no checkpoint was written, so there is nothing to evaluate")
@@ -124,6 +133,15 @@ class WriteEvaluationPage(Callback):
         entries = [*(f"{name}={model}" for name, model in self.baseline.items()), f"{self.name}={checkpoint}"]
         models = load_models(entries, self.device)
         return write_report(evaluate(models, HessianStore(self._store(trainer)), out, self.options), out)
+
+
+def _wait_for_all() -> None:
+    """Hold each rank until all are here: an evaluation may take longer than collective operations may."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        group = distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        distributed.barrier(group)
+        distributed.destroy_process_group(group)
 
 
 def _checkpoints(trainer: lightning.Trainer) -> list[str]:
