@@ -83,3 +83,46 @@ def test_a_search_comes_back_from_json_as_it_was():
     np.testing.assert_array_equal(back.hessian, search.hessian)
     np.testing.assert_array_equal(back.modes.wavenumbers, search.modes.wavenumbers)
     assert (back.energy, back.steps, back.failure) == (search.energy, search.steps, None)
+
+
+@pytest.mark.parametrize(
+    ("verb", "message"),
+    [
+        (
+            "md",
+            "md: molecule 1: N2: expected a free molecule, found a periodic cell; a molecule in a box can be written",
+        ),
+        ("ts", "saddle search: start 1: N2: expected a free molecule, found a periodic cell"),
+        ("irc", "irc: N2: expected a free molecule, found a periodic cell"),
+    ],
+)
+def test_a_periodic_cell_is_refused_before_anything_runs(verb, message, tmp_path, capsys, monkeypatch):
+    boxed = molecule("N2", vacuum=4, pbc=True)
+    write(tmp_path / "two.extxyz", [molecule("CO"), boxed])
+    monkeypatch.setattr("nequip_hessian.analysis.jobs._one", refused)
+    assert main([verb, "ase:emt", str(tmp_path / "two.extxyz")]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["md", "ts", "irc"])
+def test_one_atom_is_refused_with_what_was_found(verb, tmp_path, capsys):
+    write(tmp_path / "atom.xyz", Atoms("O"))
+    assert main([verb, "ase:emt", str(tmp_path / "atom.xyz")]) == 1
+    assert "expected a molecule of two or more atoms, found 1" in capsys.readouterr().err
+
+
+def test_a_band_of_periodic_cells_is_no_path(tmp_path, capsys):
+    for name in ("r", "p"):
+        write(tmp_path / f"{name}.extxyz", molecule("N2", vacuum=4, pbc=True))
+    assert main(["neb", "ase:emt", str(tmp_path / "r.extxyz"), str(tmp_path / "p.extxyz")]) == 1
+    assert "expected free molecules, found a periodic cell" in capsys.readouterr().err
+
+
+def test_a_charge_that_the_model_cannot_know_is_told(tmp_path, capsys):
+    write(tmp_path / "oh.xyz", molecule("OH"))
+    main(["energy", "none.ckpt", str(tmp_path / "oh.xyz"), "--charge", "-1"])
+    assert "charge -1: a NequIP model has no input for the charge" in capsys.readouterr().err
+    main(["energy", "none.ckpt", str(tmp_path / "oh.xyz")])
+    assert "note" not in capsys.readouterr().err
+    assert main(["energy", "tblite", str(tmp_path / "oh.xyz"), "--charge", "-1"]) == 0
+    assert "note" not in capsys.readouterr().err

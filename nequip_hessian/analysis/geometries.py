@@ -9,7 +9,26 @@ from ase import Atoms
 from ase.io import read
 from ase.io.formats import UnknownFileTypeError
 
-from nequip_hessian.errors import FormatError
+from nequip_hessian.errors import ConfigError, FormatError
+
+
+def require_molecule(job: str, atoms: Atoms) -> None:
+    """Refuse what is no free molecule of two or more atoms.
+
+    Args:
+        job: for the message
+        atoms: the geometry
+
+    Raises:
+        ConfigError: one atom, or a cell periodic in some direction.
+    """
+    if len(atoms) < 2:
+        raise ConfigError(f"{job}: expected a molecule of two or more atoms, found {len(atoms)}")
+    if np.any(atoms.pbc):
+        raise ConfigError(
+            f"{job}: {atoms.get_chemical_formula()}: expected a free molecule, found a periodic cell; a molecule in a "
+            'box can be written without it (pbc="F F F")'
+        )
 
 
 def read_geometries(path: str | Path) -> list[Atoms]:

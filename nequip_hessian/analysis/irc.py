@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
+from nequip_hessian.analysis.geometries import require_molecule
 from nequip_hessian.analysis.irc_side import Journal, Side, Walk
 from nequip_hessian.analysis.prediction import check_hessian
 from nequip_hessian.analysis.vibrations import IMAGINARY_THRESHOLD
@@ -140,8 +141,7 @@ def intrinsic_reaction_coordinate(
         ConfigError: a periodic geometry, one atom, settings out of range, or a start that is no transition state:
             forces above `STATIONARY`, or no imaginary mode.
     """
-    if len(atoms) < 2 or np.any(atoms.pbc):
-        raise ConfigError("irc: expected a free molecule of two or more atoms")
+    require_molecule("irc", atoms)
     if not (step > 0 and fmax > 0 and points >= 1 and hessian_every >= 1):
         raise OptionError("irc: expected a step and fmax above 0, points and hessian_every of 1 or more")
     weights = np.asarray(atoms.get_masses() if masses is None else masses, dtype=np.float64)

@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 from ase import Atoms
 
+from nequip_hessian.analysis.geometries import require_molecule
 from nequip_hessian.analysis.irc import STEP, ReactionCoordinate, intrinsic_reaction_coordinate
 from nequip_hessian.analysis.job_cache import JobCache
 from nequip_hessian.analysis.optimisation import Relaxation, relax
@@ -92,8 +93,8 @@ def run_reaction(
     """
     if reactant.numbers.tolist() != product.numbers.tolist():
         raise ConfigError("reactant and product: expected the same atoms in the same order; reorder one of the files")
-    if len(reactant) < 2 or np.any(reactant.pbc) or np.any(product.pbc):
-        raise ConfigError("reaction: expected free molecules of two or more atoms")
+    for name, atoms in (("reactant", reactant), ("product", product)):
+        require_molecule(f"reaction: {name}", atoms)
     job = ReactionJob()
     stages: dict[str, Callable[[], None]] = {
         "reactant": lambda: _end(job, "reactant", reactant, calculator, cache),

@@ -26,6 +26,7 @@ from ase.md.langevin import Langevin
 from ase.md.verlet import VelocityVerlet
 
 from nequip_hessian.analysis.connectivity import bonds
+from nequip_hessian.analysis.geometries import require_molecule
 from nequip_hessian.analysis.optimisation import relax
 from nequip_hessian.errors import ConfigError, HessianDataError, OptionError
 
@@ -311,8 +312,7 @@ def run_dynamics(
     Raises:
         ConfigError: one atom, or a periodic geometry.
     """
-    if len(atoms) < 2 or np.any(atoms.pbc):
-        raise ConfigError("md: expected a free molecule of two or more atoms")
+    require_molecule(f"md: {label}" if label else "md", atoms)
     settings = settings or RampSettings()
     what = (label, atoms.get_chemical_formula(), len(atoms))
     try:

@@ -12,6 +12,7 @@ from ase import Atoms
 
 from nequip_hessian import __version__
 from nequip_hessian.analysis.cache import Cache
+from nequip_hessian.analysis.geometries import require_molecule
 from nequip_hessian.analysis.jobs import Source, Store, job_name, run_jobs
 from nequip_hessian.analysis.md import Dynamics, RampSettings, RampState, run_dynamics
 
@@ -56,6 +57,8 @@ def run_molecules(
         ConfigError: one atom, or a periodic geometry.
     """
     labels = [f"molecule {index}" for index in range(len(molecules))]
+    for label, atoms in zip(labels, molecules, strict=True):
+        require_molecule(f"md: {label}", atoms)
     key = {**(identity or {}), "version": __version__}
     found = run_jobs(
         partial(_run, settings),

@@ -170,7 +170,8 @@ def reaction_path(
         calculator: ASE calculator; `evaluate_many` and `get_hessian` are used where it has them
         images: number of images with both end points
         fmax: largest NEB force to stop at, eV/angstrom
-        steps: at most so many FIRE steps, after at most an eighth of that of LBFGS
+        steps: at most so many FIRE steps of the climbing band; before them at most an eighth of that of LBFGS and
+            half of it of FIRE without climbing
         on_step: called after every optimiser step, for a progress bar
 
     Returns:
@@ -181,6 +182,8 @@ def reaction_path(
         return _no_path("reactant and product have other atoms or another order of atoms")
     if len(reactant) < 2:
         return _no_path("one atom has no reaction path")
+    if np.any(reactant.pbc) or np.any(product.pbc):
+        return _no_path("expected free molecules, found a periodic cell")
     ends = [relax(atoms, calculator) for atoms in (reactant, product)]
     for name, end in zip(("reactant", "product"), ends, strict=True):
         if end.failure is not None:

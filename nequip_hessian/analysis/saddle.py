@@ -28,6 +28,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from tqdm import tqdm
 
 from nequip_hessian.analysis.connectivity import Basin, identify
+from nequip_hessian.analysis.geometries import require_molecule
 from nequip_hessian.analysis.irc import ReactionCoordinate
 from nequip_hessian.analysis.prediction import check_hessian
 from nequip_hessian.analysis.superpose import rmsd
@@ -137,8 +138,7 @@ def search_saddle(
     Raises:
         ConfigError: one atom, a periodic geometry, settings out of range; MissingExtraError: no Sella.
     """
-    if len(atoms) < 2 or np.any(atoms.pbc):
-        raise ConfigError("saddle search: expected a free molecule of two or more atoms")
+    require_molecule("saddle search", atoms)
     if not (fmax > 0 and steps >= 1 and (hessian_every is None or hessian_every >= 1)):
         raise OptionError("saddle search: expected fmax above 0, steps and hessian_every of 1 or more")
     sella = require_sella()

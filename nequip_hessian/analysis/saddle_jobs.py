@@ -12,10 +12,10 @@ from ase import Atoms
 
 from nequip_hessian import __version__
 from nequip_hessian.analysis.cache import Cache
+from nequip_hessian.analysis.geometries import require_molecule
 from nequip_hessian.analysis.jobs import Source, Store, job_name, run_jobs
 from nequip_hessian.analysis.saddle import SaddleSearch, require_sella, search_saddle
 from nequip_hessian.analysis.vibrations import vibrations
-from nequip_hessian.errors import ConfigError
 
 _PLAIN = ("converged", "steps", "gradient_calls", "hessian_calls", "seconds", "with_hessian", "failure")
 
@@ -78,8 +78,8 @@ def run_searches(
         ConfigError: one atom, a periodic geometry, settings out of range; MissingExtraError: no Sella.
     """
     require_sella()
-    if any(len(atoms) < 2 or np.any(atoms.pbc) for atoms in starts):
-        raise ConfigError("saddle search: expected free molecules of two or more atoms")
+    for index, atoms in enumerate(starts):
+        require_molecule(f"saddle search: start {index}", atoms)
     names = [
         job_name("ts", atoms, {**settings, "with_hessian": use})
         for atoms, use in zip(starts, with_hessian, strict=True)

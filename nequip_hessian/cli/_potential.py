@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from nequip_hessian.errors import ConfigError, OptionError
@@ -127,7 +128,22 @@ def charged_geometries(args: argparse.Namespace, path: str) -> list[Any]:
         if not atoms.pbc.any():
             charge, multiplicity = electronic_state(record_from_atoms(atoms, f"{path}, geometry {index}"))
             atoms.info.update(charge=charge, multiplicity=multiplicity)
+    _note_charge(args, path, frames)
     return frames
+
+
+def _note_charge(args: argparse.Namespace, path: str, frames: list[Any]) -> None:
+    """Say where a charge is given to a model that cannot know of it."""
+    from nequip_hessian.potentials import PotentialSource
+
+    charges = sorted({int(atoms.info.get("charge") or 0) for atoms in frames} - {0})
+    if charges and not PotentialSource(args.model).foreign:
+        listed = ", ".join(f"{charge:+d}" for charge in charges)
+        print(
+            f"nequip-hessian {args.verb}: note: {path}: charge {listed}: a NequIP model has no input for the charge; "
+            "its numbers are those of the charges it was trained on",
+            file=sys.stderr,
+        )
 
 
 def geometries(args: argparse.Namespace, path: str) -> list[Any]:

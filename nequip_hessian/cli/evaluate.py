@@ -74,7 +74,7 @@ def _add_settings(parser: Any) -> None:
         type=int,
         default=400,
         metavar="N",
-        help="steps after which a path counts as failed (default: 400)",
+        help="as --steps of neb: a path that is not converged then counts as failed (default: 400)",
     )
     parser.add_argument("--images", type=int, default=9, help="images of a reaction path with both ends (default: 9)")
     parser.add_argument(

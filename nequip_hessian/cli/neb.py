@@ -36,7 +36,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", metavar="FOLDER", help="write the band, a guess and a page there")
     parser.add_argument("--images", type=int, default=9, help="with both ends (default: 9)")
     parser.add_argument("--fmax", type=float, default=0.05, help="largest NEB force, eV/Å (default: 0.05)")
-    parser.add_argument("--steps", type=int, default=400, help="at most so many (default: 400)")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=400,
+        help="of the climbing band, at most; before it up to half as many without climbing (default: 400)",
+    )
     add_state_arguments(parser)
 
 

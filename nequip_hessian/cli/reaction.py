@@ -41,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("product", metavar="PRODUCT", help="file with the product, atoms in the same order")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="write the page and all files there")
     parser.add_argument("--images", type=int, default=9, help="of the band, with both ends (default: 9)")
-    parser.add_argument("--band-steps", type=int, default=400, help="of the band, at most (default: 400)")
+    parser.add_argument("--band-steps", type=int, default=400, help="as --steps of neb (default: 400)")
     parser.add_argument("--irc-step", type=float, default=0.05, help="u^1/2 Å (default: 0.05)")
     add_thermochemistry_arguments(parser)
     add_state_arguments(parser)
