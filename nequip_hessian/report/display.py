@@ -22,6 +22,9 @@ ALL_METRICS: Final[dict[str, Metric]] = {
     "consistency": Metric("1", "Hessian against differences of the model's own forces (largest relative error)"),
 }
 
+NO_CONTEST: Final = ("consistency",)
+"""Figures that are rounding or a fault: no model is better by them."""
+
 _RATES: Final = ("failure_rate", "agreement", "first_order", "relative", "_success", "survival")
 _KCAL: Final = ("barrier", "zpe", "enthalpy_correction", "gibbs", "irc_profile")
 
@@ -138,7 +141,7 @@ def change(name: str, baseline: Figure, figure: Figure) -> tuple[str, str]:
     Rates, agreements and cosines change by points, everything else by per cent, and by a factor from eleven on.
     Empty where either is missing.
     """
-    if baseline.value is None or figure.value is None or name == "consistency":  # that one is rounding or a fault
+    if baseline.value is None or figure.value is None or name in NO_CONTEST:
         return "", "same"
     difference = figure.value - baseline.value
     metric = ALL_METRICS[name]

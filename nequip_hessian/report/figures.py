@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from nequip_hessian.analysis.path import path_length
 from nequip_hessian.analysis.results import Evaluation
@@ -112,6 +113,8 @@ def parity_plot(evaluation: Evaluation, quantity: str) -> Canvas | None:
             )
             norm.vmax = max(float(norm.vmax or 10), float(np.max(np.asarray(drawn.get_array()))))
         axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.yaxis.set_major_locator(MaxNLocator(6))
         axis.set_title(evaluation.models[position].name, fontsize=10, color=INK, fontweight="bold")
         axis.set_xlabel(f"reference / {unit}", fontsize=9)
         axis.text(
@@ -128,6 +131,14 @@ def parity_plot(evaluation: Evaluation, quantity: str) -> Canvas | None:
         _density_bar(canvas, drawn, axes)
     canvas.suptitle(title, fontsize=11, color=INK, x=0.01, ha="left")
     return canvas
+
+
+def plain_log(axis: Axes) -> None:
+    """Make the vertical axis logarithmic, with numbers such as 20 and 0.5 rather than powers of ten."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _density_bar(canvas: Canvas, drawn: Any, axes: list[Axes]) -> None:

@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from nequip_hessian.analysis.results import Evaluation
-from nequip_hessian.report.figures import FAINT, INK, add_legend, colour, line, marker, new_canvas, profile_canvas
+from nequip_hessian.report.figures import (
+    FAINT,
+    INK,
+    add_legend,
+    colour,
+    line,
+    marker,
+    new_canvas,
+    plain_log,
+    profile_canvas,
+)
 from nequip_hessian.units import KCAL_PER_MOL
 
 
@@ -50,7 +60,7 @@ def distance_plot(evaluation: Evaluation) -> Canvas | None:
                 alpha=0.7,
                 linewidths=0,
             )
-        axis.set_yscale("log")
+        plain_log(axis)
         axis.set_title(title, fontsize=9.5, color=INK)
         axis.set_xlabel("distance from the nearest stationary point / Å", fontsize=8.5)
         axis.set_ylabel(unit, fontsize=9)
@@ -121,11 +131,17 @@ def dynamics_plot(evaluation: Evaluation) -> Canvas | None:
     names = [found.label for found in evaluation.models[0].dynamics]
     canvas, (left, right) = new_canvas(9.6, 0.32 * len(names) + 2.4, 1, 2)
     for position, model in enumerate(evaluation.models):
+        shift = 0.5 * ((position + 0.5) / len(evaluation.models) - 0.5)  # equal temperatures stay visible
         for row, found in enumerate(model.dynamics):
             if found.temperature is not None:
                 face = "none" if found.survived else colour(position)
                 left.scatter(
-                    found.temperature, row, s=38, marker=marker(position), facecolors=face, edgecolors=colour(position)
+                    found.temperature,
+                    row + shift,
+                    s=38,
+                    marker=marker(position),
+                    facecolors=face,
+                    edgecolors=colour(position),
                 )
             if found.nve_time:
                 energy = 1000 * np.array(found.nve_energy)

@@ -10,7 +10,7 @@ from typing import Final
 
 from nequip_hessian.analysis.results import Evaluation, ModelResult
 from nequip_hessian.analysis.summary import Figure
-from nequip_hessian.report.display import ALL_METRICS, KEY_METRICS, SECTIONS, cell, change, number
+from nequip_hessian.report.display import ALL_METRICS, KEY_METRICS, NO_CONTEST, SECTIONS, cell, change, number
 from nequip_hessian.report.figures import colour
 from nequip_hessian.report.outcomes import failure_rows, field_section, outcome_sections
 from nequip_hessian.report.tables import versions
@@ -98,6 +98,7 @@ def _figure_row(name: str, columns: Sequence[Mapping[str, Figure]], pairs: Seque
         return ""
     best = (max if ALL_METRICS[name].better == "higher" else min)(known)
     comparable = len({column[name].n for column in columns}) == 1 and known.count(best) < len(known)
+    comparable = comparable and name not in NO_CONTEST
     cells = []
     for position, column in enumerate(columns):
         text = escape(cell(name, column[name]))
@@ -264,12 +265,12 @@ def render_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
     split = [evaluation.by_part(model) for model in evaluation.models]
     if len(split[0]) > 1:
         parts.append(f"<section><h2>By split part</h2>{subset_table(evaluation, split)}</section>")
-    for title, tables in (
+    for heading, tables in (
         ("By distance from the nearest stationary point", [evaluation.by_distance(m) for m in evaluation.models]),
         ("By size", [evaluation.by_size(m) for m in evaluation.models]),
     ):
         if len(tables[0]) > 1:
-            parts.append(f"<section><h2>{title}</h2>{subset_table(evaluation, tables)}</section>")
+            parts.append(f"<section><h2>{heading}</h2>{subset_table(evaluation, tables)}</section>")
     parts += [failures_section(evaluation), _provenance(evaluation, evaluation.models)]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from nequip_hessian.analysis.results import Evaluation, ModelResult
 from nequip_hessian.analysis.summary import Figure
 from nequip_hessian.report.display import cell, change
+
+_KINDS: Final[dict[str | None, tuple[str, str]]] = {
+    None: ("of unknown kind", "of unknown kind"),
+    "minimum": ("minimum", "minima"),
+    "transition_state": ("transition state", "transition states"),
+    "path": ("path point", "path points"),
+    "displaced": ("displaced geometry", "displaced geometries"),
+    "higher_saddle": ("saddle point of higher order", "saddle points of higher order"),
+    "other": ("other geometry", "other geometries"),
+}
 
 _SENTENCES: Final = (
     ("shifted_energy_per_atom_mae", "energies (composition shift removed)", "geometries"),
@@ -21,17 +32,19 @@ _SENTENCES: Final = (
 def describe_data(evaluation: Evaluation) -> str:
     """Say what was evaluated, with numbers."""
     geometries = evaluation.geometries
-    kinds: dict[str, int] = {}
-    for geometry in geometries:
-        name = (geometry.kind or "of unknown kind").replace("_", " ")
-        kinds[name] = kinds.get(name, 0) + 1
-    listed = ", ".join(f"{count} {name}" for name, count in kinds.items())
+    counts = Counter(geometry.kind for geometry in geometries)
+    listed = ", ".join(f"{count} {_kind(kind, count)}" for kind, count in counts.items())
     with_hessian = sum(geometry.has_hessian for geometry in geometries)
     reactions = len(evaluation.references)
     return (
         f"{len(geometries)} geometries ({listed}), {with_hessian} of them with a Hessian, "
         f"{reactions} complete reaction{'' if reactions == 1 else 's'}."
     )
+
+
+def _kind(kind: str | None, count: int) -> str:
+    one, several = _KINDS.get(kind, (str(kind).replace("_", " "),) * 2)
+    return one if count == 1 else several
 
 
 def compare(evaluation: Evaluation, model: ModelResult) -> list[str]:
