@@ -17,6 +17,7 @@ from nequip.utils import torch_default_dtype
 from nequip_hessian.compiled import compiled_products, join_frames
 from nequip_hessian.errors import HessianDataWarning
 from nequip_hessian.model.matrix import Plan, Products, collect, dense_plan, eager_products, graph_bytes, sparse_plan
+from nequip_hessian.model.sizes import products_at_once
 from nequip_hessian.reach import measure_hops, probe_chain
 from nequip_hessian.sparsity import block_pattern
 
@@ -32,6 +33,8 @@ MEMORY_BUDGET = 2 * 2**30
 INPUT_DTYPE = torch.float64
 """NequIP makes its inputs in torch's default dtype, which other code in the process may have set to float32:
 positions would silently lose half their digits, and a compiled file would return NaN."""
+
+_MOST_AT_ONCE = 64  # products in one vectorised pass
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-4}  # of a sparse Hessian against a product, relative
 
@@ -102,11 +105,13 @@ class ExactHessians:
         return eager_products(self.model, data, self._at_once(data))
 
     def _at_once(self, data: AtomicDataDict.Type) -> int:
-        """Products in one vectorised pass: many on a GPU, which one alone does not fill; one on a CPU, no slower."""
-        if not data[AtomicDataDict.POSITIONS_KEY].is_cuda or self._bytes_per_edge is None:
-            return 1
+        """Products in one vectorised pass: on a GPU, which one alone does not fill, as many as the memory allows."""
         edges = data[AtomicDataDict.EDGE_INDEX_KEY].shape[1]
-        return max(1, min(64, int(self._budget() / (self._bytes_per_edge * max(edges, 1)))))
+        if not data[AtomicDataDict.POSITIONS_KEY].is_cuda:
+            return min(_MOST_AT_ONCE, products_at_once(edges, torch.device("cpu")))
+        if self._bytes_per_edge is None:
+            return 1
+        return max(1, min(_MOST_AT_ONCE, int(self._budget() / (self._bytes_per_edge * max(edges, 1)))))
 
     def plan_products(self, data: AtomicDataDict.Type, atoms: npt.NDArray[np.int64]) -> Plan:
         """Which products the Hessian of the given (n,) atoms of one frame takes."""

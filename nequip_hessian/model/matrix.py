@@ -20,6 +20,7 @@ from scipy.sparse import bsr_array, csr_array
 from tqdm import tqdm
 
 from nequip_hessian.errors import ConfigError
+from nequip_hessian.model.ways import pull_back
 from nequip_hessian.sparsity import acyclic_colouring, block_pattern, solve_blocks
 
 Float = npt.NDArray[np.float64]
@@ -138,18 +139,7 @@ def eager_products(model: Any, data: AtomicDataDict.Type, at_once: int = 1) -> P
     positions, gradient = gradient_graph(model, data)
 
     def products(probes: torch.Tensor) -> torch.Tensor:
-        out = torch.zeros_like(probes)
-        if not gradient.requires_grad:
-            return out
-        for first in range(0, len(probes), at_once):
-            part = probes[first : first + at_once] if at_once > 1 else probes[first]
-            (found,) = torch.autograd.grad(
-                gradient, positions, part, retain_graph=True, allow_unused=True, is_grads_batched=at_once > 1
-            )
-            if found is None:  # atoms without neighbours: the energy does not depend on positions
-                break
-            out[first : first + at_once] = found
-        return out
+        return torch.cat([pull_back(gradient, positions, some, graph=False) for some in probes.split(at_once)])
 
     return products
 

@@ -79,7 +79,9 @@ class Recomputed(torch.autograd.Function):
         gradient, *passed = gradients
         sums: list[torch.Tensor | None] = [None] * len(ctx.parameters)
         start = 0
-        for group in [] if gradient is None else ctx.groups():
+        if gradient is None:
+            return (None, None, None, *passed, *sums)
+        for group in ctx.groups():
             with torch.enable_grad():
                 products = group()
             block = gradient[:, start : start + products.shape[1]]

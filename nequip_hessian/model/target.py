@@ -36,7 +36,7 @@ def _data_settings(data: AtomicDataDict.Type) -> AtomicDataDict.Type:
     Raises:
         ConfigError: an ensemble, or another model without one force module at its top.
     """
-    model = sys._getframe(1).f_locals.get("model")
+    model: Any = sys._getframe(1).f_locals.get("model")
     if getattr(model, "is_graph_model", False) and HESSIAN_PROBE_KEY not in model.model_input_fields:
         from nequip_hessian.model.builders import give_products
 

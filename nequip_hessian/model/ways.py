@@ -237,20 +237,34 @@ def forces_with_graph(
 
 
 def _products(forces: torch.Tensor, position: torch.Tensor, probes: torch.Tensor, *, graph: bool) -> torch.Tensor:
-    """(N, 3K) products for probes (K, N, 3): in one vectorised pass, or one by one where an operation forbids it."""
-    if not forces.requires_grad:  # atoms without neighbours
-        return torch.zeros_like(probes).transpose(0, 1).reshape(len(position), -1)
-    if len(probes) > 1:
+    """(N, 3K) products for probes (K, N, 3)."""
+    return torch.neg(pull_back(forces, position, probes, graph=graph)).transpose(0, 1).reshape(len(position), -1)
+
+
+def pull_back(outputs: torch.Tensor, position: torch.Tensor, vectors: torch.Tensor, *, graph: bool) -> torch.Tensor:
+    """Vectors times the Jacobian of forces or gradients, in one vectorised pass, or one by one where that is forbidden.
+
+    Args:
+        outputs: (N, 3) forces or energy gradients, eV/angstrom, with a graph, which is kept
+        position: (N, 3), angstrom
+        vectors: (K, N, 3)
+        graph: whether the products get a graph of their own
+
+    Returns:
+        (K, N, 3), eV/angstrom^2: row k is vectors[k] . d outputs / d position; zero where nothing depends on positions.
+    """
+    if not outputs.requires_grad:  # atoms without neighbours
+        return torch.zeros_like(vectors)
+    options: dict[str, Any] = {"create_graph": graph, "retain_graph": True, "allow_unused": True}
+    if len(vectors) > 1:
         try:
-            (found,) = torch.autograd.grad(
-                [forces], [position], [probes], create_graph=graph, retain_graph=True, is_grads_batched=True
-            )
+            (found,) = torch.autograd.grad([outputs], [position], [vectors], is_grads_batched=True, **options)
         except RuntimeError:  # a kernel that torch cannot vectorise; anything else comes up again below
             pass
         else:
-            return torch.neg(found).transpose(0, 1).reshape(len(position), -1)
-    rows = [torch.autograd.grad([forces], [position], [v], create_graph=graph, retain_graph=True)[0] for v in probes]
-    return torch.neg(torch.cat(rows, dim=1))
+            return torch.zeros_like(vectors) if found is None else found
+    rows = [torch.autograd.grad([outputs], [position], [v], **options)[0] for v in vectors]
+    return torch.stack([torch.zeros_like(v) if r is None else r for r, v in zip(rows, vectors, strict=True)])
 
 
 def by_differences(model: Any, forward: Forward, data: AtomicDataDict.Type) -> AtomicDataDict.Type:

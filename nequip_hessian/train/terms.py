@@ -64,9 +64,14 @@ class HessianTerm(GeometryMean):
         raise NotImplementedError
 
     def update(self, preds: Data, target: Data) -> None:
-        """Take in a batch: outputs and labels, `hessian_product` (N, 3K), eV/angstrom^2.
+        """Take in a batch.
+
+        Args:
+            preds: outputs, `hessian_product` (N, 3K), eV/angstrom^2
+            target: labels, the same with NaN where there is none, `hessian_probe` (N, 3K), `hessian_weight` (G, 1)
 
         Raises:
+            ConfigError: weights by atom type, and no atom types in the data.
             DivergedError: the term of a geometry is not finite, or beyond all reason; its index and label.
         """
         residual, mask = product_residuals(preds, target, mass_weighted=self.mass_weighted)
@@ -84,7 +89,13 @@ class HessianTerm(GeometryMean):
             self._add(means * target[HESSIAN_WEIGHT_KEY].view(-1), float(len(means)))
 
     def compute(self) -> torch.Tensor:
-        """Return the loss term; its unit is that of `error`."""
+        """Return the loss term.
+
+        Returns:
+            scalar of the dtype of the metric's states, in the unit of `error`: the sum over the geometries seen of the
+            mean error of their elements, each times its weight for sparse labels, over the number of geometries
+            (`normalise: labelled`: over that of labelled ones); 0 where there were none.
+        """
         return self.total / self.count.clamp(min=1)
 
 

@@ -1,4 +1,3 @@
-import itertools
 import weakref
 
 import ase
@@ -241,27 +240,6 @@ def test_products_that_cannot_be_vectorised_are_made_one_by_one(pair, monkeypatc
     found = mine(dict(data))["hessian_product"]
     assert refused
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-
-
-def test_groups_of_sizes_cost_the_least():
-    """Against every way to cut a sorted list of sizes; the sum of the costs is what is returned."""
-    edges = torch.tensor([182, 70, 72, 56, 90, 600, 71, 0])
-    wanted = torch.tensor([42, 27, 27, 24, 30, 3, 27, 0])
-    groups, cost = sizes.size_groups(edges, wanted)
-    assert torch.equal(torch.cat(groups).sort().values, torch.arange(8))
-    device = torch.device("cpu")
-
-    def price(cut):
-        return sum(sizes.loop_cost(float(edges[g].sum()), int(wanted[g].max()), device) for g in cut)
-
-    assert price(groups) == pytest.approx(cost)
-    values = sorted(set(wanted.tolist()))
-    for marks in itertools.product([False, True], repeat=len(values) - 1):
-        cut = [[values[0]]]
-        for value, new in zip(values[1:], marks, strict=True):
-            cut = [*cut, [value]] if new else [*cut[:-1], [*cut[-1], value]]
-        assert cost <= price([torch.isin(wanted, torch.tensor(part)) for part in cut]) + 1e-9
-    assert cost < 0.8 * price([torch.ones(8, dtype=torch.bool)])
 
 
 def test_evaluation_leaves_nothing_behind(pair):
