@@ -1,6 +1,6 @@
 """Hessians at inference: products, time and memory against the number of atoms, and against what others do.
 
-    python benchmarks/inference.py [--atoms 50 100 200] [--limit 60] [--out out/inference] [--write docs/inference.md]
+    python benchmarks/inference.py [--atoms 50 100 200] [--limit 10] [--out out/inference] [--write docs/inference.md]
                                    [--compiled out/nequip_hessian.nequip.pt2]
 
 Models are small and untrained (NequIP: 2 layers, l = 1, 16 features; Allegro: 1 layer, l = 1; cutoff 4 angstrom,
@@ -21,8 +21,7 @@ Small molecules: the full matrix of one molecule of 14 atoms and of a batch of t
     differences   6N force calls (central differences), all molecules displaced in one batch
     compiled      a file of nequip-compile --target hessian, with --compiled
 
-Memory is the most that tensors held at one time, counted from every allocation of torch; the matrix itself, which NumPy
-holds, is not in it.
+Memory is the most that was held at one time above what was in use before (see measuring.py).
 """
 
 from __future__ import annotations
@@ -253,7 +252,7 @@ def report(results: dict[str, Any]) -> str:
     """All tables as Markdown."""
     lines = [results["where"], "", *large_table(results["large"])]
     lines += ["", "One molecule of 14 atoms, and a batch of them:", "", *small_table(results["small"])]
-    lines += ["", "Most memory that tensors held at one time:", "", *memory_table(results["memory"])]
+    lines += ["", "Most memory held at one time, above what was in use before:", "", *memory_table(results["memory"])]
     if not results["gpu"]:
         lines += ["", "On a GPU: not measured."]
     return "\n".join(lines) + "\n"
@@ -263,8 +262,8 @@ def main() -> None:
     """Measure, print, and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--atoms", type=int, nargs="+", default=[50, 100, 200, 500, 1000, 2000])
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds that one Hessian may take")
-    parser.add_argument("--timed-atoms", type=int, default=2000, help="largest geometry that is timed")
+    parser.add_argument("--limit", type=float, default=10.0, help="seconds that one Hessian may take (default 10)")
+    parser.add_argument("--timed-atoms", type=int, default=1000, help="largest geometry that is timed (default 1000)")
     parser.add_argument("--memory-atoms", type=int, default=200)
     parser.add_argument("--compiled", help="a file of nequip-compile --target hessian, of a model of C and H")
     parser.add_argument("--out", type=Path, help="folder for inference.json and inference.md")

@@ -10,8 +10,8 @@ machine hits all alike, and the median of each row's ratio to the energy-force s
 long are run in every third turn only. Columns:
 
     time     CPU time (on a GPU: elapsed time between synchronisations) over that of the energy-force step
-    memory   most bytes that tensors made in a step held at one time, counted from every allocation of torch, over the
-             same of the energy-force step
+    memory   most memory that a step held at one time above what was in use before it (see measuring.py), over the same
+             of the energy-force step
 
 Below the line the full matrix as published codes take it, of the same model: molecule by molecule with
 torch.autograd.functional.hessian (a forward pass for the rows of each molecule; DeePMD-kit and SchNetPack go that

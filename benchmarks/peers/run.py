@@ -33,13 +33,30 @@ from untrained import dataset  # noqa: E402
 
 SCRIPT = "benchmarks/peers/run.py"
 PEERS: dict[str, tuple[str, ...]] = {
-    "schnetpack": ("schnetpack==2.1.1", "fasteners", "dirsync", "progressbar2", "python-utils", "tensorboardX"),
+    "schnetpack": (
+        "schnetpack==2.1.1",
+        "fasteners",
+        "dirsync",
+        "progressbar2",
+        "python-utils",
+        "tensorboardX",
+        "torch-ema",
+    ),
     "mace": (
-        *("mace-torch", "e3nn==0.4.4", "torch-ema", "prettytable", "configargparse", "python-hostlist", "orjson"),
+        *(
+            "mace-torch==0.3.16",
+            "e3nn==0.4.4",
+            "torch-ema",
+            "prettytable",
+            "configargparse",
+            "python-hostlist",
+            "orjson",
+        ),
         *("pandas", "GitPython", "gitdb", "smmap"),
     ),
     "deepmd": (
-        "deepmd-kit",
+        "deepmd-kit==3.2.0",
+        "mpich",
         "array-api-compat",
         "dargs",
         "mendeleev",
@@ -48,16 +65,21 @@ PEERS: dict[str, tuple[str, ...]] = {
         "python-hostlist",
         "typeguard",
     ),
-    "hippynn": ("hippynn",),
+    "hippynn": ("hippynn==0.1.3",),
 }
+
+
+# e3nn 0.4.4 keeps its constants in a file that torch reads in this way only
+SETTINGS = {"OMP_NUM_THREADS": "1", "PYTHONNOUSERSITE": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
 
 
 def run(command: list[str], log: Path, limit: float | None) -> str | None:
     """Run a command with its output added to a file; None, or why it failed."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONNOUSERSITE": "1"}
     with log.open("a") as out:
         try:
-            done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=environment, timeout=limit)
+            done = subprocess.run(
+                command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **SETTINGS}, timeout=limit
+            )
         except subprocess.TimeoutExpired:
             return f"longer than {limit:.0f} s"
     if not done.returncode:
@@ -76,7 +98,7 @@ def environment(name: str, folder: Path, log: Path, limit: float) -> tuple[Path,
     site = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
     # a name that sorts last: what is installed here goes before what is shared
     (site / "zz_shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), *PEERS[name]]
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--ignore-installed", *PEERS[name]]
     failure = run(pip, log, limit)
     if failure is None:
         done.touch()
@@ -91,7 +113,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     if failure is not None:
         return {"failure": f"not installable here: {failure}"}
     if name == "hippynn":
-        return {"failure": "installed, but no step of it is written down here"}
+        return {"failure": "its release on the package index has no Hessian terms"}
     result = args.work / f"{name}.json"
     failure = run([str(python), str(HERE / "steps.py"), name, str(args.work / "molecules.npz"), str(result)], log, None)
     return {"failure": f"does not run here: {failure}"} if failure is not None else json.loads(result.read_text())

@@ -69,7 +69,10 @@ def schnetpack(molecules: list[Molecule]) -> tuple[Work, Work, str]:
         heads = [Atomwise(n_in=32, output_key="energy"), Response("energy", list(responses))]
         return NeuralNetworkPotential(body, input_modules=[PairwiseDistances()], output_modules=heads).double().train()
 
+    torch.set_default_dtype(torch.float32)  # its basis is made in single precision, whatever the default
+
     forces, hessians = build("forces"), build("forces", "hessian")
+    torch.set_default_dtype(torch.float64)
 
     def step(model: Any) -> None:
         out = model(dict(batch))
