@@ -54,6 +54,7 @@ def peak_bytes(work: Work, device: str = "cpu") -> float:
     On a GPU what torch allocated. On a CPU the resident memory, with an allocator that hands memory back: in its usual
     state freed memory stays with the process and is used again, unseen, and the peak of one row depends on the rows
     before it. So for the time of the measurement every larger block is mapped on its own and unmapped when it is freed.
+    Work that runs for the first time also has the pages of code that it brings into memory, a few megabytes.
 
     Raises:
         SystemExit: a CPU without Linux and glibc.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from ase import Atoms
 from ase.build import molecule
@@ -20,18 +22,23 @@ def xtb(atoms: Atoms) -> tuple[float, np.ndarray]:
     return atoms.get_potential_energy(), atoms.get_forces()
 
 
-def xtb_hessian(atoms: Atoms) -> np.ndarray:
-    """Raw (3N, 3N) central-difference Hessian, eV/angstrom^2."""
+def difference_rows(forces: Callable[[Atoms], np.ndarray], atoms: Atoms, step: float) -> np.ndarray:
+    """Raw (3N, 3N) Hessian, eV/angstrom^2, by central differences of forces (N, 3) at steps in angstrom."""
     rows = []
     for i in range(len(atoms)):
         for axis in range(3):
             pair = []
             for sign in (1, -1):
                 moved = atoms.copy()
-                moved.positions[i, axis] += sign * STEP
-                pair.append(xtb(moved)[1].ravel())
-            rows.append((pair[1] - pair[0]) / (2 * STEP))
+                moved.positions[i, axis] += sign * step
+                pair.append(forces(moved).ravel())
+            rows.append((pair[1] - pair[0]) / (2 * step))
     return np.array(rows)
+
+
+def xtb_hessian(atoms: Atoms) -> np.ndarray:
+    """The same of GFN2-xTB."""
+    return difference_rows(lambda moved: xtb(moved)[1], atoms, STEP)
 
 
 def labelled(name: str, seed: int, *, hessian: bool = True, group: str | None = None, rattle: float = 0.05):

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ase.build import molecule
-from molecules import xtb, xtb_hessian
+from molecules import labelled
 
 from nequip_hessian.checks import check
 from nequip_hessian.curvature import symmetrise
 from nequip_hessian.errors import PhysicsError
 from nequip_hessian.misprints import find_misprint, lone_asymmetry
-from nequip_hessian.record import LabelledGeometry
 
 
 @pytest.fixture(scope="module")
 def sound():
     """Methanol off its minimum: GFN2-xTB Hessian by differences, positions, forces."""
-    atoms = molecule("CH3OH")
-    atoms.rattle(0.05, seed=2)
-    energy, forces = xtb(atoms)
-    return LabelledGeometry(
-        numbers=atoms.numbers,
-        positions=atoms.positions,
-        energy=energy,
-        forces=forces,
-        hessian=symmetrise(xtb_hessian(atoms))[0],
-    )
+    record = labelled("CH3OH", 2)
+    return record.replace(hessian=symmetrise(np.asarray(record.hessian))[0])
 
 
 def wrong_element(record, i, j, error):

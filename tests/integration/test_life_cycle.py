@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from molecules import difference_rows
 from nequip.utils import torch_default_dtype
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,18 +160,13 @@ def test_checkpoint_and_package_give_the_same_hessian(trained, package):
     found = [HessianCalculator.from_file(path).get_hessian(atoms) for path in (trained / "best.ckpt", package)]
     np.testing.assert_allclose(found[0], found[1], atol=1e-10)
     calc = HessianCalculator.from_file(package)
-    h = 1e-4
-    rows = []
-    for i in range(len(atoms)):
-        for axis in range(3):
-            pair = []
-            for sign in (1, -1):
-                moved = atoms.copy()
-                moved.positions[i, axis] += sign * h
-                moved.calc = calc
-                pair.append(moved.get_forces().ravel())
-            rows.append((pair[1] - pair[0]) / (2 * h))
-    assert np.abs(found[0] - np.array(rows)).max() < 1e-6 * np.abs(found[0]).max()
+
+    def forces(moved):
+        moved.calc = calc
+        return moved.get_forces()
+
+    rows = difference_rows(forces, atoms, 1e-4)
+    assert np.abs(found[0] - rows).max() < 1e-6 * np.abs(found[0]).max()
 
 
 def test_a_packaged_plain_model_is_fine_tuned_on_hessians(small_store, work):
@@ -197,6 +193,63 @@ def test_a_packaged_plain_model_is_fine_tuned_on_hessians(small_store, work):
     assert np.mean(loss[-3:]) < 0.8 * loss[0]
     command("nequip-package", "build", folder / "best.ckpt", work / "finetuned.nequip.zip", cwd=work)
     assert (work / "finetuned.nequip.zip").is_file()
+
+
+def test_the_package_is_prepared_for_lammps_as_a_plain_model(package):
+    """What the file of `nequip-prepare-lmp-mliap` does with a package, without LAMMPS: derivatives off, edges in."""
+    from nequip.data import AtomicDataDict
+    from nequip.model.modify_utils import get_all_modifiers, modify
+    from nequip.model.saved_models.load_utils import load_saved_model
+
+    from nequip_hessian.calculator import HessianCalculator
+
+    atoms = molecule("CH3OH")
+    atoms.rattle(0.05, seed=1)
+    calc = HessianCalculator.from_file(package)
+    ((energy, forces),) = calc.evaluate_many([atoms])
+    model = load_saved_model(str(package))
+    assert "enable_LAMMPSMLIAPGhostExchange" in get_all_modifiers(model)
+    model = modify(model, [{"modifier": "disable_ForceStressOutput"}]).eval()
+    data = calc.atoms_to_data(atoms)
+    centre, neighbour = data["edge_index"]
+    vectors = (data["pos"][neighbour] - data["pos"][centre]).requires_grad_(True)
+    inputs = {
+        AtomicDataDict.EDGE_VECTORS_KEY: vectors,
+        AtomicDataDict.EDGE_INDEX_KEY: data["edge_index"],
+        AtomicDataDict.ATOM_TYPE_KEY: data["atom_types"],
+        AtomicDataDict.NUM_LOCAL_GHOST_NODES_KEY: torch.tensor([len(atoms), 0]),
+    }
+    with torch_default_dtype(torch.float64):
+        total = model(inputs)[AtomicDataDict.TOTAL_ENERGY_KEY].sum()
+    (pull,) = torch.autograd.grad(total, vectors)
+    found = torch.zeros(len(atoms), 3, dtype=pull.dtype).index_add(0, centre, pull).index_add(0, neighbour, -pull)
+    assert float(total) == pytest.approx(energy, abs=1e-9)
+    np.testing.assert_allclose(found.numpy(), forces, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_the_compiled_file_for_torch_sim_takes_batches(package, work):
+    """`--target batch`, which torch-sim loads: energies and forces of several molecules in one call."""
+    from nequip.data import AtomicDataDict
+    from nequip.model.inference_models import load_compiled_model
+    from nequip.scripts._compile_utils import BATCH_TARGET
+
+    from nequip_hessian.calculator import HessianCalculator
+
+    target = work / "batch.nequip.pt2"
+    options = ["--mode", "aotinductor", "--target", "batch", "--device", "cpu"]
+    command("nequip-compile", package, target, *options, cwd=work)
+    calc = HessianCalculator.from_file(package)
+    geometries = [molecule(name) for name in ("CH3OH", "H2CO", "HCN")]
+    for seed, atoms in enumerate(geometries):
+        atoms.rattle(0.05, seed=seed)
+    data = AtomicDataDict.batched_from_list([calc.atoms_to_data(atoms) for atoms in geometries])
+    model, _ = load_compiled_model(str(target), "cpu", BATCH_TARGET["input"], BATCH_TARGET["output"])
+    with torch_default_dtype(torch.float64):
+        out = model({key: data[key] for key in BATCH_TARGET["input"]})
+    expected = calc.evaluate_many(geometries)
+    np.testing.assert_allclose(out["total_energy"].view(-1).numpy(), [e for e, _ in expected], atol=1e-9)
+    np.testing.assert_allclose(out["forces"].numpy(), np.concatenate([f for _, f in expected]), atol=1e-9)
 
 
 @pytest.mark.slow
