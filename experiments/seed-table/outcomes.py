@@ -3,7 +3,7 @@
 Transition states found, barriers, bands, frequencies, zero-point energies and the temperature at which molecules fall
 apart, for the E-F and E-F-H models of the first seed (trained on `mixed`) on 30 held-out reactions, by
 `nequip-hessian evaluate`. Hours on two cores; interrupted, it goes on where it was. Writes results/outcomes.json, the
-figures of its report, and the page itself into WORK/outcomes.
+figures of its report, and the page itself into WORK/outcomes. With `--reactions N` on fewer, into WORK/outcomes-N.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from run import HERE, SCRIPTS, environment
 from stores import reactions_store
 
 REACTIONS = 30
+NEB_STEPS = 200  # as in the seed table
 TASKS = "minima,thermochemistry,neb,saddle,md"
 ARMS = ("E-F", "E-F-H")
 FIGURES = {
@@ -32,6 +33,7 @@ FIGURES = {
     "saddle_hessians": ("Hessian calls of it", "", 1),
     "saddle_gradients_plain": ("force calls of the same search without", "", 1),
     "neb_failure_rate": ("NEBs that failed", "%", 100),
+    "relaxed_failure_rate": ("minima that failed or left the species", "%", 100),
     "barrier_mae": ("NEB barrier MAE (converged)", "meV", 1000),
     "imaginary_agreement": ("number of imaginary modes agrees, reference geometries", "%", 100),
     "frequency_low_mae": ("frequency MAE below 400 cm⁻¹, reference geometries", "cm⁻¹", 1),
@@ -80,15 +82,19 @@ def main() -> int:
         "--results", type=Path, default=HERE / "results", help="folder of results (default: beside this)"
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: all cores")
+    parser.add_argument("--reactions", type=int, default=REACTIONS, help=f"default: {REACTIONS}")
     args = parser.parse_args()
+    args.results.mkdir(parents=True, exist_ok=True)
     models = {arm: args.work / Run(arm, "mixed", 1, 1).name / "last.ckpt" for arm in ARMS}
     missing = [str(path) for path in models.values() if not path.is_file()]
     if missing:
         parser.error(f"{', '.join(missing)}: no such file; run.py makes it")
-    store, page = args.work / "stores" / "outcomes.zarr", args.work / "outcomes"
-    reactions_store(args.store, store, REACTIONS)
+    name = "outcomes" if args.reactions == REACTIONS else f"outcomes-{args.reactions}"
+    store, page = args.work / "stores" / f"{name}.zarr", args.work / name
+    reactions_store(args.store, store, args.reactions)
     command = [str(SCRIPTS / "nequip-hessian"), "evaluate", *(f"{arm}={path}" for arm, path in models.items())]
-    command += [str(store), "-o", str(page), "--tasks", TASKS, "--workers", str(args.processes)]
+    command += [str(store), "-o", str(page), "--tasks", TASKS, "--neb-steps", str(NEB_STEPS)]
+    command += ["--workers", str(args.processes)]
     if subprocess.run(command, env=environment(), check=False).returncode:
         return 1
     report = json.loads((page / "report.json").read_text())

@@ -72,6 +72,18 @@ def bond_changes(numbers: npt.NDArray[np.integer[Any]], before: Bonds, after: Bo
     return names(after & ~before), names(before & ~after)
 
 
+def other_species(numbers: npt.NDArray[np.integer[Any]], before: Array, after: Array) -> str | None:
+    """Say which bonds a minimisation formed and broke, None where the geometry is the same species still.
+
+    Args:
+        numbers: (N,) atomic numbers
+        before, after: (N, 3), angstrom
+    """
+    formed, broken = bond_changes(numbers, bonds(numbers, before), bonds(numbers, after))
+    parts = [f"{name} {', '.join(names)}" for name, names in (("formed", formed), ("broken", broken)) if names]
+    return f"relaxes to another species with this model ({'; '.join(parts)})" if parts else None
+
+
 def exchanged(numbers: npt.NDArray[np.integer[Any]], first: Bonds, second: Bonds) -> bool:
     """Whether two different bond matrices are one species with like atoms exchanged (graph isomorphism)."""
     import networkx as nx

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
+from nequip_hessian.analysis.connectivity import other_species
 from nequip_hessian.analysis.interpolation import interpolate
 from nequip_hessian.analysis.irc import ReactionCoordinate, intrinsic_reaction_coordinate
 from nequip_hessian.analysis.optimisation import relax
@@ -125,6 +126,9 @@ def _relaxed(members: Mapping[str, LabelledGeometry], calculator: Any) -> _Ends:
         outcome = relax(atoms_of(members[role]), calculator)
         if outcome.failure:
             return _Ends(atoms, energies, f"the {role} cannot be minimised: {outcome.failure}")
+        record = members[role]
+        if moved := other_species(record.numbers, np.asarray(record.positions), outcome.atoms.positions):
+            return _Ends(atoms, energies, f"the {role} {moved}")
         atoms[role], energies[role] = outcome.atoms, outcome.energy
     return _Ends(atoms, energies, None)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from nequip_hessian.analysis.connectivity import other_species
 from nequip_hessian.analysis.path import ReactionPath, distance_to_path
 from nequip_hessian.analysis.prediction import Prediction
 from nequip_hessian.analysis.summary import Figure, Metric
@@ -78,6 +79,17 @@ def _end_rmsd(record: LabelledGeometry | None, positions: npt.NDArray[Any]) -> f
     return None if record is None else rmsd(positions, np.asarray(record.positions))
 
 
+def _other_ends(members: Mapping[str, LabelledGeometry], path: ReactionPath) -> str | None:
+    """Why a band is none of this reaction: an end that is another species than the labelled one."""
+    for role, image in (("reactant", 0), ("product", -1)):
+        if role in members:
+            record = members[role]
+            moved = other_species(record.numbers, np.asarray(record.positions), path.positions[image])
+            if moved is not None:
+                return f"the {role} {moved}"
+    return None
+
+
 def reaction_errors(
     name: str,
     members: Mapping[str, LabelledGeometry],
@@ -103,14 +115,14 @@ def reaction_errors(
         reference_forward=_difference(truth, "transition_state", "reactant"),
         reference_reverse=_difference(truth, "transition_state", "product"),
         searched=path is not None,
-        failure=None if path is None else path.failure,
+        failure=None if path is None else path.failure or _other_ends(members, path),
     )
     base = replace(
         base,
         single_forward=_minus(single[0], base.reference_forward),
         single_reverse=_minus(single[1], base.reference_reverse),
     )
-    if path is None or path.failure is not None:
+    if path is None or base.failure is not None:
         return base
     known = [*members.values(), *points]
     state = members.get("transition_state")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.analysis.accuracy import record_vibrations
+from nequip_hessian.analysis.connectivity import other_species
 from nequip_hessian.analysis.optimisation import relax
 from nequip_hessian.analysis.prediction import atoms_of, check_hessian
 from nequip_hessian.analysis.summary import Figure, Metric
@@ -48,7 +49,7 @@ RELAXED_METRICS: Final[dict[str, Metric]] = {
     "relaxed_frequency_high_mae": Metric("cm⁻¹", "the same, 400 cm⁻¹ and above"),
     "relaxed_zpe_mae": Metric("eV", "Zero-point energy MAE at the model's own minimum"),
     "relaxed_rmsd": Metric("Å", "RMSD of the relaxed from the reference geometry"),
-    "relaxed_failure_rate": Metric("1", "Failed minimisations"),
+    "relaxed_failure_rate": Metric("1", "Minimisations that failed or left the species"),
 }
 
 
@@ -81,6 +82,9 @@ def relaxed_errors(record: LabelledGeometry, minimum: RelaxedMinimum, masses: Ar
     """
     if minimum.failure is not None or record.hessian is None:
         return RelaxedErrors(steps=minimum.steps, failure=minimum.failure or "no reference Hessian")
+    moved = other_species(record.numbers, np.asarray(record.positions), minimum.positions)
+    if moved is not None:
+        return RelaxedErrors(steps=minimum.steps, failure=moved)
     reference = record_vibrations(record, record.hessian, masses)
     own = vibrations(minimum.hessian, minimum.positions, masses)
     turned = turn_modes(own, best_rotation(minimum.positions, np.asarray(record.positions)))

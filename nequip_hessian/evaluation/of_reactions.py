@@ -63,6 +63,7 @@ class Saddles:
 
     def _file(self, bench: Bench, position: int) -> str:
         settings = {"starts": bench.options.starts, "spread": bench.options.spread, "masses": bench.options.masses}
+        settings["ends"] = "same bonds"  # what was found before ends were looked at counts no longer
         return f"saddle-{bench.reactions[position].group}-{digest(settings)}"
 
     def missing(self, bench: Bench, cache: Cache) -> list[Key]:
@@ -110,7 +111,8 @@ class Coordinates:
     name = "irc"
 
     def _file(self, bench: Bench, position: int) -> str:
-        return f"irc-{bench.reactions[position].group}-{bench.options.masses}"
+        settings = {"masses": bench.options.masses, "ends": "same bonds"}
+        return f"irc-{bench.reactions[position].group}-{digest(settings)}"
 
     def missing(self, bench: Bench, cache: Cache) -> list[Key]:
         """Reactions with a labelled transition state."""

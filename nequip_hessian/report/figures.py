@@ -268,7 +268,8 @@ def profile_plot(evaluation: Evaluation, limit: int = 12) -> Canvas | None:
             path = model.paths.get(reference.name)
             if path is None:
                 continue
-            if path.failure is not None:
+            reasons = {error.name: error.failure for error in model.reactions}
+            if path.failure is not None or reasons.get(reference.name) is not None:
                 failed.append(model.name)
                 continue
             s = path_length(path.positions)
