@@ -54,6 +54,13 @@ figure { margin: 10px 0 18px; } figure img { max-width: 100%; height: auto; disp
 code { font: 12.5px ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 3px 16px; font-size: 13.5px; margin: 0; }
 dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 640px) {
+  main { padding: 16px 8px 40px; } section { padding: 14px 12px; } h1 { font-size: 21px; }
+  th, td { padding: 4px 6px; white-space: normal; } th:first-child, td:first-child { min-width: 8.5em; }
+  td .n, td .diff { display: block; margin-left: 0; }
+  figure { overflow-x: auto; } figure img { max-width: none; width: 100%; min-width: 560px; }
+  dl { grid-template-columns: 1fr; } dd { margin-bottom: 6px; }
+}
 @media print { body { background: #fff; } section { break-inside: avoid; border: none; padding: 8px 0; } }
 """
 
