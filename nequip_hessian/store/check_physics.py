@@ -13,6 +13,7 @@ from nequip_hessian.curvature import mass_weight, normal_modes, signed_wavenumbe
 from nequip_hessian.errors import StoreError
 from nequip_hessian.identities import diagnose, translation_residual
 from nequip_hessian.record import LabelledGeometry
+from nequip_hessian.store.near import clusters_of, near_pairs
 from nequip_hessian.store.reader import HessianStore
 from nequip_hessian.store.report import ValidationReport
 
@@ -25,6 +26,7 @@ IMAGINARY: Final = -10.0  # cm^-1; softer ones are noise of grids and steps
 STATIONARY_FORCE: Final = 0.1  # eV/angstrom
 FREQUENCY_TOLERANCE: Final = 2.0  # cm^-1
 STIFFEST: Final = (5.0, 400.0)  # eV/angstrom^2; H2 has 72, N2 286
+MOST_COMPARED: Final = 1_000_000  # pairs of geometries of one composition, about a minute
 STATIONARY: Final = ("minimum", "transition_state", "higher_saddle")
 PRODUCT_BAD: Final = "products of another matrix; make them anew from the same calculation"
 
@@ -152,6 +154,7 @@ def _check_reactions(store: HessianStore, report: ValidationReport) -> None:
 
 
 def _check_splits(store: HessianStore, seen: dict[bytes, list[int]], report: ValidationReport) -> None:
+    near = clusters_of(near_pairs(store, most=MOST_COMPARED)) if store.split_schemes else []
     repeated = [indices for indices in seen.values() if len(indices) > 1]
     for scheme in store.split_schemes:
         codes, parts = store.split(scheme)
@@ -161,6 +164,12 @@ def _check_splits(store: HessianStore, seen: dict[bytes, list[int]], report: Val
             if len({int(codes[i]) for i in used}) > 1:
                 names = ", ".join(f"geometry {i} in {parts[codes[i]]}" for i in used[:4])
                 report.add("HZ-4.5", path, "a geometry in one part", names, used[-1])
+        for cluster in near:
+            parted = {int(codes[i]): i for i in reversed(cluster) if codes[i] >= 0}
+            if len(parted) > 1:
+                names = ", ".join(f"geometry {i} in {parts[code]}" for code, i in sorted(parted.items()))
+                found = f"{names}: the same but for rounding, moved, turned or mirrored"
+                report.add("HZ-4.11", path, "geometries of two parts that differ", found, max(parted.values()))
         grouped = store.group >= 0
         in_train = np.unique(store.group[grouped & (codes == 0)])
         elsewhere = grouped & (codes > 0) & np.isin(store.group, in_train)

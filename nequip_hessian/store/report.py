@@ -56,6 +56,7 @@ RULES: Final = {
     "HZ-4.8": (WARNING, "printed frequencies are those of the Hessian"),
     "HZ-4.9": (WARNING, "forces of a stationary point are small"),
     "HZ-4.10": (WARNING, "the stiffest eigenvalue is that of a molecule"),
+    "HZ-4.11": (WARNING, "no geometry of one part of a split is, but for rounding, in another"),
 }
 
 

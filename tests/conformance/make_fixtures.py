@@ -152,6 +152,14 @@ def rich() -> tuple[list[LabelledGeometry], dict]:
     return records, {"by_group": (("train", "val", "test"), [0, 0, 0, 2])}
 
 
+def _turned(record: LabelledGeometry, turn: np.ndarray) -> LabelledGeometry:
+    """The same molecule in another frame, printed with four decimals."""
+    all_atoms = np.kron(np.eye(len(record)), turn)
+    hessian = all_atoms.T @ np.asarray(record.hessian) @ all_atoms
+    positions = np.round(np.asarray(record.positions) @ turn, 4)
+    return record.replace(positions=positions, forces=np.asarray(record.forces) @ turn, hessian=hessian)
+
+
 def special(name: str) -> tuple[list[LabelledGeometry], dict]:
     """Stores that are at fault, or special, by their records."""
     one, other = molecule(1), molecule(2)
@@ -164,6 +172,7 @@ def special(name: str) -> tuple[list[LabelledGeometry], dict]:
         "atoms": ([one.replace(**in_group), _reordered(other).replace(**in_group)], {}),
         "twice": ([one, one], {"s": (("train", "val"), [0, 1])}),
         "leak": ([one.replace(group="g"), other.replace(group="g")], {"s": (("train", "val"), [0, 1])}),
+        "near": ([one, _turned(one, turn)], {"s": (("train", "val"), [0, 1])}),
         "products": ([_with_products(one)], {}),
         "grid": ([one.replace(hessian=np.asarray(one.hessian) + 0.1 * np.eye(9))], {}),
         "kind": ([molecule(kind="transition_state")], {}),
@@ -366,6 +375,7 @@ WARNING: dict[str, Case] = {
     "HZ-4.8_printed_frequencies": (rich, _put("frequency/value", 0, 100.0)),
     "HZ-4.9_forces_at_minimum": ("force", _nothing),
     "HZ-4.10_hartree_at_minimum": ("stiff", _nothing),
+    "HZ-4.11_turned_and_rounded": ("near", _nothing),
 }
 ADDED: dict[str, tuple[str, bytes]] = {  # entries of a zip file that no directory could hold
     "HZ-2.11_parent_folder": ("../escape.txt", b"x"),

@@ -8,12 +8,14 @@ import os
 import numpy as np
 import pytest
 from ase.build import molecule
+from scipy.spatial.transform import Rotation
 
 from nequip_hessian.cli import main
 from nequip_hessian.errors import ConfigError
 from nequip_hessian.record import LabelledGeometry
-from nequip_hessian.store import HessianStore, StoreWriter, validate
+from nequip_hessian.store import HessianStore, StoreWriter, near, validate
 from nequip_hessian.store.annotate import add_split, split
+from nequip_hessian.store.near import clusters_of, distance_superposed
 from nequip_hessian.store.splitting import assign, clusters, species
 
 
@@ -192,3 +194,38 @@ def test_codes_of_another_length_are_refused(forty):
         add_split(forty.path, "s", ["train"], np.zeros(3, dtype=np.int8), {})
     with pytest.raises(ConfigError, match="expected a name"):
         split(forty.path, "../x", {"train": 1.0})
+
+
+# -- near geometries --------------------------------------------------------------------------
+
+
+def test_near_pairs_agree_with_comparing_all_with_all():
+    """The tree and the cheap numbers before it lose no pair; a chain of small steps is one cluster."""
+    rng = np.random.default_rng(3)
+    shapes = rng.normal(size=(1, 7, 3)) + 0.002 * rng.normal(size=(60, 7, 3))
+    shapes[20:40] = [x @ Rotation.random(random_state=i).as_matrix() + i for i, x in enumerate(shapes[:20])]
+    shapes[40:60] = shapes[:20] * [-1, 1, 1] + 2e-4 * rng.normal(size=(20, 7, 3))
+    for tolerance in (1e-3, 5e-3):
+        every = [(i, j) for i in range(60) for j in range(i) if distance_superposed(shapes[i], shapes[j]) <= tolerance]
+        found = near._near(shapes, None, tolerance, None)
+        assert clusters_of(found) == clusters_of(every)
+        assert len(found) == sum(len(cluster) - 1 for cluster in clusters_of(every))
+    assert len(clusters_of(near._near(shapes, None, 1e-3, None))) == 20
+
+
+def test_comparisons_can_be_bounded():
+    shapes = np.random.default_rng(4).normal(size=(1, 5, 3)) + 1e-5 * np.random.default_rng(5).normal(size=(400, 5, 3))
+    (cluster,) = clusters_of(near._near(shapes, None, 1e-3, 5_000))
+    assert 50 < len(cluster) < 150
+    assert len(near._near(shapes, None, 1e-3, None)) == 399
+
+
+def test_validate_warns_of_near_geometries_in_two_parts_only(tmp_path):
+    first, other = geometry("CH3OH", 0, "a"), geometry("CH3OH", 1, "b")
+    near_one = first.replace(positions=np.round(first.positions, 4), group="c")
+    for codes, warned in (([0, 1, 1], True), ([0, 1, 0], False), ([0, 1, -1], False)):
+        with StoreWriter(tmp_path / f"{codes[2]}.zarr") as writer:
+            writer.extend([first, other, near_one])
+            writer.set_split("s", ["train", "val"], np.array(codes, dtype=np.int8))
+        found = [m for m in validate(tmp_path / f"{codes[2]}.zarr").messages if m.rule == "HZ-4.11"]
+        assert bool(found) == warned
