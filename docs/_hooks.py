@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BROUGHT_IN = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
+    "models/README.md": "models.md",
     "schemas/SPEC.md": "spec.md",
     "datasets/README.md": "data/index.md",
     "datasets/demo/README.md": "data/demo.md",
