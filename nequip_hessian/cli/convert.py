@@ -42,9 +42,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="file, 'pattern', folder, archive, or @list of such"
-    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, 'pattern', folder, archive, or @list of such")
     parser.add_argument("-o", "--output", required=True, metavar="STORE", help="the store to write, e.g. store.zarr")
     parser.add_argument(
         "--format", metavar="NAME", help="format of all inputs (default: by content); a wrong one lists all"
