@@ -23,7 +23,7 @@ def blocks(page):
 
 BLOCKS = [(page, kind, text) for page in PAGES for kind, text in blocks(page)]
 MODEL = "models/reactions-xtb.nequip.zip"
-STORE = "datasets/reactions-xtb/small.zarr.zip"
+STORE = "datasets/reactions-xtb/reactions-xtb.zarr"
 
 
 def run(kind, text, folder):
