@@ -107,7 +107,7 @@ def test_a_worker_that_dies_is_a_counted_failure_and_is_made_up_for(store, tmp_p
 
 def test_ctrl_c_in_the_middle_is_one_line_and_the_same_command_goes_on(store, tmp_path):
     out, log = tmp_path / "out", tmp_path / "log"
-    arguments = command(store, out, pause=0.02, log=str(log))
+    arguments = command(store, out, pause=0.1, log=str(log))
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     running = subprocess.Popen(
         [sys.executable, "-m", "nequip_hessian", *arguments],

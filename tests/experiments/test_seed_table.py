@@ -43,7 +43,7 @@ def test_a_run_can_be_traced_and_numbers_of_the_page_are_its_own(made):
         json.loads(path.read_text()) for path in sorted((EXPERIMENT / "results").glob("nequip_mixed_1_E-F_seed*.json"))
     ]
     mean = sum(1000 * run["figures"]["test_displaced"]["force_mae"]["value"] for run in runs) / len(runs)
-    table = page[page.index("displaced (") :]
+    table = page[page.index("Held-out reactions, displaced (") :]
     row = next(line for line in table.splitlines() if line.startswith("| force MAE"))
     assert float(row.split("|")[3].split("±")[0]) == pytest.approx(mean, rel=5e-3)
     for run in runs:
