@@ -10,45 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
-from ase.calculators.emt import EMT
+from emt_pairs import labelled_pair
 
 from nequip_hessian.cli import main
-from nequip_hessian.curvature import SECOND_ORDER, difference_hessian, displaced
-from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.store import StoreWriter
 
-LEVEL = LevelOfTheory("EMT", program="ase")
 TESTS = Path(__file__).parent
 GEOMETRIES = 18  # more than a batch
-
-
-def labelled(symbols, distance):
-    atoms = Atoms(symbols, [[0, 0, 0], [0, 0, distance]])
-    atoms.calc = EMT()
-    forces = []
-    for positions in displaced(atoms.positions, 0.005, SECOND_ORDER):
-        probe = atoms.copy()
-        probe.positions, probe.calc = positions, atoms.calc
-        forces.append(probe.get_forces())
-    return LabelledGeometry(
-        numbers=atoms.numbers,
-        positions=atoms.positions,
-        charge=0,
-        multiplicity=1,
-        energy=atoms.get_potential_energy(),
-        forces=atoms.get_forces(),
-        hessian=difference_hessian(forces, 0.005, SECOND_ORDER),
-        level=LEVEL,
-    )
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "pairs.zarr"
     with StoreWriter(path) as writer:
-        writer.extend(labelled("N2", 0.9 + 0.02 * k) for k in range(GEOMETRIES - 2))
-        writer.extend(labelled("CO", 1.0 + 0.1 * k) for k in range(2))
+        writer.extend(labelled_pair("N2", 0.9 + 0.02 * k) for k in range(GEOMETRIES - 2))
+        writer.extend(labelled_pair("CO", 1.0 + 0.1 * k) for k in range(2))
     return str(path)
 
 

@@ -3,12 +3,11 @@
 import re
 
 import pytest
-from ase import Atoms
 from ase.calculators.emt import EMT
+from emt_pairs import labelled_pair
 
 from nequip_hessian.evaluate import Model, Options, evaluate
 from nequip_hessian.potentials import ForeignPotential
-from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.report import write_report
 from nequip_hessian.store import HessianStore, StoreWriter
 
@@ -20,22 +19,7 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     with StoreWriter(folder / "pairs.zarr", attributes={"title": "Pairs of <N>"}) as writer:
         for position, kind in enumerate(KINDS):
-            atoms = Atoms("N2", [[0, 0, 0], [0, 0, 1.0 + 0.05 * position]])
-            model = ForeignPotential(EMT(), "EMT")
-            atoms.calc = model
-            writer.append(
-                LabelledGeometry(
-                    numbers=atoms.numbers,
-                    positions=atoms.positions,
-                    charge=0,
-                    multiplicity=1,
-                    energy=atoms.get_potential_energy(),
-                    forces=atoms.get_forces(),
-                    hessian=model.get_hessian(atoms),
-                    level=LevelOfTheory("EMT", program="ase"),
-                    kind=kind,
-                )
-            )
+            writer.append(labelled_pair("N2", 1.0 + 0.05 * position, kind=kind))
     models = [Model(name, ForeignPotential(EMT(), "EMT"), checksum=name) for name in ("one", "two")]
     evaluation = evaluate(models, HessianStore(folder / "pairs.zarr"), folder, Options(tasks=("consistency",)))
     return write_report(evaluation, folder).read_text(encoding="utf-8")
