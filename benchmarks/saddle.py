@@ -1,6 +1,7 @@
 """What a model's Hessian costs, and what it saves in a search for a transition state, from one run.
 
-    python benchmarks/saddle.py [MODEL ...] [--store STORE] [--reactions 3] [--starts 2] [--repeats 3] [--write PAGE]
+    python benchmarks/saddle.py [MODEL ...] [--store STORE] [--split SCHEME[:PART]] [--reactions 3] [--starts 2]
+                                [--repeats 3] [--write PAGE]
 
 First table: the full Hessian of a small NequIP model (2 layers, l = 1, 16 features, float64, not trained: the cost does
 not depend on the weights) against central differences of its forces, 6N of them in batches, for alkane chains of 8 to
@@ -8,10 +9,10 @@ not depend on the weights) against central differences of its forces, 6N of them
 One part in a thousand is the most that the error of the differences may be: beyond it the exit status is 1.
 
 Second table, for each MODEL (NAME=MODEL or MODEL: a NequIP file, tblite, or ase:NAME; default: tblite): transition
-states of reactions of a store, searched with Sella from the labelled one with random displacements, with the model's
-Hessian and without, from the same starts. Sums over the starts from which both found one: steps, force calls, Hessians,
-CPU seconds, and their ratio. A Hessian by differences of forces counts as one Hessian; its force calls are in the
-seconds only.
+states of the test reactions of a store (of the part that --split names), searched with Sella from the labelled one
+with random displacements, with the model's Hessian and without, from the same starts. Sums over the starts from which
+both found one: steps, force calls, Hessians, CPU seconds, and their ratio. A Hessian by differences of forces counts as
+one Hessian; its force calls are in the seconds only.
 
 `--write PAGE` puts both tables of this run between their marks in a page of the documentation (docs/comparison.md).
 """
@@ -35,7 +36,7 @@ from tqdm import tqdm
 from nequip_hessian.analysis.outcomes import SPREAD
 from nequip_hessian.analysis.prediction import atoms_of, evaluate_atoms
 from nequip_hessian.analysis.saddle import SaddleSearch, perturbed, search_saddle
-from nequip_hessian.analysis.selection import complete_reactions
+from nequip_hessian.analysis.selection import complete_reactions, select
 from nequip_hessian.curvature import SECOND_ORDER, difference_hessian, displaced
 from nequip_hessian.evaluate import Model, load_models
 from nequip_hessian.store import HessianStore
@@ -137,10 +138,10 @@ def _timed(start: Atoms, calculator: Any, with_hessian: bool) -> tuple[SaddleSea
     return search, time.process_time() - begun
 
 
-def searches(model: Model, store: HessianStore, reactions: int, starts: int) -> list[str]:
+def searches(model: Model, store: HessianStore, part: Sequence[str], reactions: int, starts: int) -> list[str]:
     """Two rows of the second table."""
     calculator, rows = model.calculator, []
-    chosen = complete_reactions(store, range(len(store)), reactions)
+    chosen = complete_reactions(store, select(store, part)[0], reactions)
     states = [atoms_of(store[r.transition_state]) for r in chosen if r.transition_state is not None]
     guesses = [guess for state in states for guess in perturbed(state, starts + 1, SPREAD)[1:]]
     found: dict[bool, list[tuple[SaddleSearch, float]]] = {True: [], False: []}
@@ -176,6 +177,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["tblite"], metavar="MODEL")
     parser.add_argument("--store", default="datasets/reactions-xtb/small.zarr.zip", help="labelled transition states")
+    parser.add_argument("--split", default="reaction:test", metavar="SCHEME:PART", help="default: reaction:test")
     parser.add_argument("--reactions", type=int, default=3)
     parser.add_argument("--starts", type=int, default=2, help="from each transition state (default: 2)")
     parser.add_argument("--repeats", type=int, default=3, help="of each timing (default: 3)")
@@ -188,7 +190,7 @@ def main() -> int:
     saved = ["| model | Hessian | found | steps | force calls | Hessians | CPU s | CPU s over with |"]
     saved.append("|---|---|---:|---:|---:|---:|---:|---:|")
     for model in models:
-        saved += searches(model, HessianStore(args.store), args.reactions, args.starts)
+        saved += searches(model, HessianStore(args.store), [args.split], args.reactions, args.starts)
     print("\n".join(["", *costs, "", *saved]))
     if args.write:
         write_into(args.write, (saved, costs))

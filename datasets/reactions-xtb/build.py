@@ -135,17 +135,25 @@ def labelled(geometries: list[LabelledGeometry], output: Path, processes: int) -
     return groups
 
 
-def build(records: list[dict[str, Any]], output: Path, work: Path, processes: int, overwrite: bool) -> HessianStore:
-    """Label everything and write the store."""
-    names = names_of(records)
+def build(
+    records: list[dict[str, Any]],
+    chosen: list[int],
+    splits: dict[str, list[str]],
+    output: Path,
+    work: Path,
+    processes: int,
+    overwrite: bool,
+) -> HessianStore:
+    """Label the chosen reactions and write the store. Names and parts are those of all reactions."""
+    all_names = names_of(records)
+    names = [all_names[index] for index in chosen]
     work.mkdir(parents=True, exist_ok=True)
-    wanted = [g for record, name in zip(records, names, strict=True) for g in geometries(record, name)]
+    wanted = [g for index in chosen for g in geometries(records[index], all_names[index])]
     points = labelled(wanted, work / "points.zarr", processes)
     moved = labelled([g for name in names for g in displaced(points[name], name)], work / "displaced.zarr", processes)
-    splits = {"reaction": by_reaction(records, SEED), "composition": by_composition(records, SEED)}
     with StoreWriter(output, dtype="float32", attributes=ATTRIBUTES, overwrite=overwrite) as writer:
         kinds, owner = [], []
-        for index, name in enumerate(names):
+        for index, name in zip(chosen, names, strict=True):
             for geometry in [*points[name], *moved.get(name, [])]:
                 writer.append(geometry)
                 kinds.append(geometry.kind)
@@ -154,13 +162,24 @@ def build(records: list[dict[str, Any]], output: Path, work: Path, processes: in
             of_geometry = [parts[index] for index in owner]
             writer.set_split(scheme, list(PARTS), codes_of(of_geometry, kinds, False))
             writer.set_split(f"{scheme}_all", list(PARTS), codes_of(of_geometry, kinds, True))
-        writer.add_provenance({"routine": "reactions-xtb", "reactions": len(records), "seed": SEED})
+        writer.add_provenance({"routine": "reactions-xtb", "reactions": len(chosen), "seed": SEED})
     return HessianStore(output)
 
 
-def subset(records: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Every n-th reaction, so that `count` or one more are left."""
-    return records[:: max(len(records) // count, 1)][:count] if count else records
+def subset(splits: dict[str, list[str]], count: int) -> list[int]:
+    """Which reactions: about `count`, each part of the scheme `reaction` in its share, spread evenly over those that
+    every scheme gives a part; all where `count` is 0.
+    """
+    everything = range(len(splits["reaction"]))
+    if not count:
+        return list(everything)
+    placed = [index for index in everything if all(parts[index] != "unused" for parts in splits.values())]
+    chosen = []
+    for part in ("train", "val", "test"):
+        members = [index for index in placed if splits["reaction"][index] == part]
+        wanted = max(round(count * len(members) / len(placed)), 1)
+        chosen += [members[i] for i in np.linspace(0, len(members) - 1, wanted).round().astype(int)]
+    return sorted(chosen)
 
 
 def main() -> int:
@@ -182,14 +201,17 @@ def main() -> int:
         return 1
     work = args.work or args.output.with_name(args.output.name + ".work")
     try:
-        records = subset(accepted(read_journal(args.journal))[0], args.reactions)
-        store = build(records, args.output, work, args.processes, args.overwrite)
+        records = accepted(read_journal(args.journal))[0]
+        splits = {"reaction": by_reaction(records, SEED), "composition": by_composition(records, SEED)}
+        chosen = subset(splits, args.reactions)
+        store = build(records, chosen, splits, args.output, work, args.processes, args.overwrite)
     except HessianDataError as exc:
         print(f"build.py: error: {exc}", file=sys.stderr)
         return 1
     if args.work is None:
         shutil.rmtree(work)
-    print(f"{len(records)} reactions of {len({formula(r) for r in records})} compositions, {len(store)} geometries")
+    compositions = {formula(records[index]) for index in chosen}
+    print(f"{len(chosen)} reactions of {len(compositions)} compositions, {len(store)} geometries")
     for scheme in store.split_schemes:
         codes, parts = store.split(scheme)
         print(f"  {scheme}: " + ", ".join(f"{part} {np.sum(codes == code)}" for code, part in enumerate(parts)))

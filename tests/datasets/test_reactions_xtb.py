@@ -236,3 +236,18 @@ def test_the_store_that_ships_is_the_recipe_s(shipped, tmp_path):
             assert old.energy == pytest.approx(labels.energy, abs=1e-6)
             np.testing.assert_allclose(old.forces, labels.forces, atol=1e-4)
             np.testing.assert_allclose(old.hessian, (labels.hessian + labels.hessian.T) / 2, atol=5e-3)
+
+
+def test_the_small_store_is_part_of_the_large_one():
+    """Same names, same parts, same labels: a model trained on the training part of one can be tested on the other."""
+    small, large = HessianStore(FOLDER / "small.zarr.zip"), HessianStore(FOLDER / "reactions-xtb.zarr")
+    place = {large.label(i): i for i in range(len(large))}
+    found = np.array([place[small.label(i)] for i in range(len(small))])
+    assert small.split_schemes == large.split_schemes
+    for scheme in small.split_schemes:
+        (codes, parts), (all_codes, all_parts) = small.split(scheme), large.split(scheme)
+        assert parts == all_parts
+        np.testing.assert_array_equal(codes, all_codes[found])
+    assert set(small.split("reaction_all")[0]) == set(range(len(parts)))
+    for i in range(0, len(small), 40):
+        np.testing.assert_allclose(small[i].hessian, large[int(found[i])].hessian, atol=5e-3)
