@@ -253,7 +253,7 @@ def test_dask_writes_the_store_of_one_process(inputs, whole, tmp_path, cluster, 
     assert differences(whole, target) == []
     assert entries(target) == entries(whole)
     engine = Counting(str(tmp_path))
-    label(geometries(), tmp_path / "here.zarr", engine)
+    label(geometries(), tmp_path / "here.zarr", engine, workers=2)
     label(geometries(), tmp_path / "there.zarr", engine, dask=cluster.scheduler_address)
     assert differences(tmp_path / "here.zarr", tmp_path / "there.zarr") == []
 
@@ -272,3 +272,47 @@ def test_dask_that_does_not_answer_or_has_many_threads(tmp_path, monkeypatch):
         assert dict(Executor(dask=where).run(squared, {"2": 2})) == {"2": 4}
         with pytest.raises(ConfigError, match="--nthreads 1"):
             list(Executor(dask=where, one_thread=True).run(squared, {"1": 1}))
+
+
+def test_a_dask_run_that_is_cut_goes_on_to_the_same_store(inputs, whole, tmp_path, cluster, monkeypatch):
+    from nequip_hessian.store import StoreWriter
+
+    target, executor = tmp_path / "s.zarr", Executor(dask=cluster.scheduler_address)
+    append, count = StoreWriter.append, []
+
+    def killed(self, record):
+        append(self, record)
+        count.append(1)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StoreWriter, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        convert([inputs], target, resume=True, executor=executor)
+    monkeypatch.undo()
+    assert not target.exists()
+    convert([inputs], target, resume=True, executor=executor)
+    assert differences(whole, target) == []
+    assert entries(target) == entries(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.zarr", "s.zarr.report.json"]
+
+    engine = Counting(str(tmp_path))
+    label(geometries(), tmp_path / "whole.zarr", engine, workers=2)
+    (tmp_path / "calls").unlink()
+    run = Executor.run
+
+    def cut(self, work, tasks, *more, **options):
+        for done, answer in enumerate(run(self, work, tasks, *more, **options)):
+            if done == 2:
+                raise KeyboardInterrupt
+            yield answer
+
+    monkeypatch.setattr(Executor, "run", cut)
+    with pytest.raises(KeyboardInterrupt):
+        label(geometries(), tmp_path / "there.zarr", engine, dask=cluster.scheduler_address)
+    monkeypatch.undo()
+    kept = len(list((tmp_path / "there.zarr.journal").iterdir()))
+    assert kept >= 2
+    label(geometries(), tmp_path / "there.zarr", engine, dask=cluster.scheduler_address)
+    assert differences(tmp_path / "whole.zarr", tmp_path / "there.zarr") == []
+    assert len(engine.calls()) < 2 * 4  # what the first run had labelled was not labelled again
