@@ -1,7 +1,7 @@
 """Package the best model of the experiment: `python experiments/seed-table/package.py --work WORK`.
 
 That is the run of the plan `release` (run.py --plan release), not one chosen by its test errors. Writes
-models/reactions-xtb.nequip.zip and models/README.md, its card.
+models/reactions-xtb.nequip.zip and models/README.md, its card; without --work the card alone, of the package there.
 """
 
 from __future__ import annotations
@@ -70,10 +70,21 @@ ADVICE = [
 ]
 
 
+def packaged(checkpoint: Path, target: Path) -> bool:
+    """Package a checkpoint; says why where that fails."""
+    if not checkpoint.is_file():
+        print(f"package.py: error: {checkpoint}: no such file; run.py --plan release makes it", file=sys.stderr)
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    command = [str(Path(sysconfig.get_path("scripts")) / "nequip-package"), "build", str(checkpoint), str(target)]
+    return subprocess.run(command, check=False).returncode == 0
+
+
 def main() -> int:
     """Package."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="the folder that run.py worked in")
+    parser.add_argument("--work", type=Path, help="the folder that run.py worked in (default: only the card)")
     parser.add_argument(
         "--results", type=Path, default=HERE / "results", help="folder of results (default: beside this)"
     )
@@ -84,15 +95,11 @@ def main() -> int:
     except ValueError as exc:
         print(f"package.py: error: {exc}", file=sys.stderr)
         return 1
-    checkpoint = args.work / result["file"].removesuffix(".json") / "last.ckpt"
-    if not checkpoint.is_file():
-        print(f"package.py: error: {checkpoint}: no such file; run.py --only makes it", file=sys.stderr)
-        return 1
-    args.output.mkdir(parents=True, exist_ok=True)
     target = args.output / NAME
-    target.unlink(missing_ok=True)
-    command = [str(Path(sysconfig.get_path("scripts")) / "nequip-package"), "build", str(checkpoint), str(target)]
-    if subprocess.run(command, check=False).returncode:
+    if args.work is not None and not packaged(args.work / result["file"].removesuffix(".json") / "last.ckpt", target):
+        return 1
+    if not target.is_file():
+        print(f"package.py: error: {target}: no such file; --work makes it", file=sys.stderr)
         return 1
     (args.output / "README.md").write_text(card(result, target.stat().st_size))
     return 0
