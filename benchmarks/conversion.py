@@ -1,10 +1,11 @@
 """Memory and time of `convert` while the input grows, and with one and two processes, in one run.
 
-    python benchmarks/conversion.py [--least 50] [--files 40] [--output docs/scale.md]
+    python benchmarks/conversion.py [--least 50] [--files 40] [--write docs/scale.md]
 
 Memory: one file of 50, 500 and 5000 geometries (springs between nine atoms, with
-exact forces and Hessians); the peak of the resident memory is that of the whole
-command. Time: 40 files of text that take long to read, by one process and by
+exact forces and Hessians), and one Gaussian log of 1, 10 and 100 MB with one
+Hessian (the rest is lines like those of a long optimisation); the peak of the
+resident memory is that of the whole command. Time: 40 files of text that take long to read, by one process and by
 two; CPU time is that of the command and its workers together, and the gain is
 the ratio of wall times, which means something on an idle machine only: the load
 at the beginning stands beside it.
@@ -23,23 +24,27 @@ from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "formats")]
 
-from springs import spring_network  # noqa: E402 - found by the line above
+from emitters import gaussian_log, made  # noqa: E402 - found by the line above
+from measuring import add_write_option, write_block  # noqa: E402
+from springs import spring_network  # noqa: E402
 
 from nequip_hessian.formats.extxyz import write_extxyz  # noqa: E402
 from nequip_hessian.record import LabelledGeometry  # noqa: E402
 
-BEGIN, END = "<!-- made by benchmarks/conversion.py -->", "<!-- end -->"
+STEP = " Variable       Old X    -DE/DX   Delta X   Delta X   Delta X     New X\n"  # of an optimisation
 CHILD = """
 import resource, sys, time
+from pathlib import Path
 from nequip_hessian.cli import main
 start = time.perf_counter()
 status = main(["convert", *sys.argv[1:]])
 seconds = time.perf_counter() - start
 mine, workers = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
 cpu = sum(one.ru_utime + one.ru_stime for one in (mine, workers))
-print("measured", status, mine.ru_maxrss, workers.ru_maxrss, cpu, seconds)
+peak = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+print("measured", status, peak[0], cpu, seconds)
 """
 
 
@@ -55,12 +60,12 @@ def write(path: Path, seeds: range, atoms: int = 9) -> None:
     write_extxyz(path, records())
 
 
-def convert(source: Path, target: Path, workers: int) -> tuple[float, float, float]:
+def convert(source: Path, target: Path, workers: int, *options: str) -> tuple[float, float, float]:
     """Peak memory of the command (MiB), CPU seconds of it and its workers, wall seconds."""
-    command = [sys.executable, "-c", CHILD, str(source), "-o", str(target), "--workers", str(workers)]
+    command = [sys.executable, "-c", CHILD, str(source), "-o", str(target), "--workers", str(workers), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    status, peak, _, cpu, seconds = done.stdout.rsplit("measured", 1)[1].split()
+    status, peak, cpu, seconds = done.stdout.rsplit("measured", 1)[1].split()
     if status != "0":
         raise RuntimeError(done.stderr)
     return int(peak) / 1024, float(cpu), float(seconds)
@@ -75,6 +80,17 @@ def memory(folder: Path, least: int) -> list[list[str]]:
         peak, cpu, _ = convert(source, folder / f"{count}.zarr", 1)
         size = source.stat().st_size
         rows.append([str(count), f"{size / 1e6:.1f}", f"{peak:.0f}", f"{cpu:.1f}"])
+        print(*rows[-1], sep="  ", flush=True)
+    for megabytes in (1, 10, 100):
+        source = folder / f"{megabytes}.log"
+        first, *rest = gaussian_log(made("H2CO")).splitlines(keepends=True)
+        with source.open("w") as file:
+            file.write(first)
+            for _ in range(round(megabytes * 1e6 / len(STEP))):
+                file.write(STEP)
+            file.writelines(rest)
+        peak, cpu, _ = convert(source, folder / f"{megabytes}MB.zarr", 1, "--without-hessian")
+        rows.append(["1, Gaussian log", f"{source.stat().st_size / 1e6:.1f}", f"{peak:.0f}", f"{cpu:.1f}"])
         print(*rows[-1], sep="  ", flush=True)
     return rows
 
@@ -103,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--least", type=int, default=50, help="geometries of the smallest input (default: 50)")
     parser.add_argument("--files", type=int, default=40, help="files of the comparison of processes (default: 40)")
-    parser.add_argument("--output", type=Path, help="a page whose tables are to be replaced, e.g. docs/scale.md")
+    add_write_option(parser)
     args = parser.parse_args()
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -115,9 +131,8 @@ def main() -> None:
     lines += ["", *_markdown(["processes", "CPU, s", "wall, s", "gain", "load before"], times)]
     text = "\n".join(lines)
     print(text, f"\nin {time.perf_counter() - begun:.0f} s")
-    if args.output:
-        before, rest = args.output.read_text().split(BEGIN, 1)
-        args.output.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
+    if args.write:
+        write_block(args.write, "benchmarks/conversion.py", text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Bytes, writing and reading of a Hessian store beside dense npy, HDF5 and LMDB, in one run on the same geometries.
 
-    python benchmarks/store.py [--geometries 20000] [--atoms 15] [--output docs/store.md]
+    python benchmarks/store.py [--geometries 20000] [--atoms 15] [--write docs/store.md]
 
 A geometry has atomic numbers, positions, energy, forces and a float64 Hessian.
 The other ways keep the full matrix: `npy`, one memory-mapped array each label;
@@ -32,13 +32,13 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db.row import AtomsRow
 from ase.io.jsonio import decode, encode
+from measuring import add_write_option, write_block
 
 from nequip_hessian.curvature import unpack
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import HessianStore, StoreWriter
 
 ROOT = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- made by benchmarks/store.py -->", "<!-- end -->"
 Read = Callable[[int], np.ndarray]
 
 
@@ -247,15 +247,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--geometries", type=int, default=20000)
     parser.add_argument("--atoms", type=int, default=15)
-    parser.add_argument("--output", type=Path, help="a page whose table is to be replaced, e.g. docs/store.md")
+    add_write_option(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         text = table(measure(Path(folder), args.geometries, args.atoms), args.geometries, args.atoms)
     print(text)
-    if args.output:
-        page = args.output.read_text()
-        before, rest = page.split(BEGIN, 1)
-        args.output.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
+    if args.write:
+        write_block(args.write, "benchmarks/store.py", text)
 
 
 if __name__ == "__main__":

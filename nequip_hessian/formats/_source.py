@@ -39,12 +39,15 @@ ATOMIC_UNITS: Final[dict[str, tuple[str, float]]] = {
 }
 """Field -> (unit in the source, factor to ours); a source's gradient is the negative of our forces."""
 
-_OPENERS: Final[dict[str, Callable[[io.BytesIO], IO[bytes]]]] = {
+OPENERS: Final[dict[str, Callable[[IO[bytes]], IO[bytes]]]] = {
     ".gz": lambda raw: cast(IO[bytes], gzip.GzipFile(fileobj=raw)),
-    ".xz": lambda raw: cast(IO[bytes], lzma.LZMAFile(raw)),  # noqa: SIM115 - of bytes in memory
-    ".lzma": lambda raw: cast(IO[bytes], lzma.LZMAFile(raw)),  # noqa: SIM115 - of bytes in memory
+    ".xz": lambda raw: cast(IO[bytes], lzma.LZMAFile(raw)),  # noqa: SIM115 - closed with the file it reads
+    ".lzma": lambda raw: cast(IO[bytes], lzma.LZMAFile(raw)),  # noqa: SIM115
     ".bz2": lambda raw: cast(IO[bytes], bz2.BZ2File(raw)),
 }
+"""Ending of a compressed file -> what reads it."""
+DAMAGED: Final = (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError)
+"""What reading a damaged compressed file raises."""
 
 LARGEST_TEXT: Final = 2**31
 """Bytes of a decompressed file; one that grows beyond them is refused before it fills the memory."""
@@ -107,25 +110,39 @@ def read_source(path: str | Path) -> Source:
     except OSError as exc:
         raise FormatError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
     data = raw
-    opener = _OPENERS.get(path.suffix.lower())
+    opener = OPENERS.get(path.suffix.lower())
     if opener is not None:
         try:
             data = opener(io.BytesIO(raw)).read(LARGEST_TEXT + 1)
-        except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as exc:
-            raise FormatError(f"{path}: damaged {path.suffix} compression ({exc}); fetch the file again") from exc
+        except DAMAGED as exc:
+            raise damaged_compression(path, exc) from exc
     if len(data) > LARGEST_TEXT:
         raise FormatError(f"{path}: more than {LARGEST_TEXT >> 30} GiB when decompressed; unpack it if that is right")
     if not data.strip():
         raise FormatError(f"{path}: the file is empty")
-    if b"\0" in data[:65536]:
-        kind = next((name for magic, name in _BINARY.items() if data.startswith(magic)), "a binary file")
-        raise FormatError(f"{path}: cannot read this: looks like {kind}; expected a text file of a supported format")
+    refuse_binary(path, data)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return Source(path, text, len(raw), hashlib.sha256(raw).hexdigest())
+
+
+def refuse_binary(path: Path, data: bytes) -> None:
+    """Refuse a file whose first bytes are no text.
+
+    Raises:
+        FormatError: they are not.
+    """
+    if b"\0" in data[:65536]:
+        kind = next((name for magic, name in _BINARY.items() if data.startswith(magic)), "a binary file")
+        raise FormatError(f"{path}: cannot read this: looks like {kind}; expected a text file of a supported format")
+
+
+def damaged_compression(path: Path, exc: BaseException) -> FormatError:
+    """Make the error for a file that cannot be decompressed."""
+    return FormatError(f"{path}: damaged {path.suffix} compression ({exc}); fetch the file again")
 
 
 def read_output(path: str | Path) -> Source:
@@ -204,7 +221,7 @@ def stem(path: Path) -> str:
 def plain_name(path: Path) -> str:
     """Return the name of a file without the ending of its compression."""
     name = path.name
-    for suffix in _OPENERS:
+    for suffix in OPENERS:
         name = name.removesuffix(suffix)
     return name
 

@@ -13,6 +13,7 @@ Hessian), `frequencies` (cm^-1, imaginary negative) and `level` (JSON, see
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import re
@@ -29,7 +30,8 @@ from ase.io.extxyz import read_extxyz as ase_read_extxyz
 
 from nequip_hessian.curvature import packed_size, unpack
 from nequip_hessian.errors import FormatError
-from nequip_hessian.formats._source import Source, guarded, provenance, read_source, require_line_end, stem
+from nequip_hessian.formats._source import Source, guarded, provenance, stem
+from nequip_hessian.formats._stream import head_of, lines_of, scan_source
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "extxyz"
@@ -40,15 +42,15 @@ _TEXT_FIELDS: Final = ("kind", "role", "group", "label")
 _NUMBER_FIELDS: Final = ("charge", "multiplicity", "path_coordinate")
 
 
-def sniff(text: str) -> bool:
+def recognises(path: Path) -> bool:
     """Say whether a file looks like an extended XYZ file that could hold a Hessian, energies or forces."""
-    lines = text.split("\n", 2)
+    lines = head_of(path).split("\n", 2) if path.is_file() else [""]
     return lines[0].strip().isdigit() and len(lines) > 1 and ("Properties=" in lines[1] or "hessian=" in lines[1])
 
 
 @guarded("extended XYZ")
 def read_extxyz(path: str | Path) -> Iterator[LabelledGeometry]:
-    """Read the frames of an extended XYZ file.
+    """Read the frames of an extended XYZ file, one after the other: files may be larger than the memory.
 
     Args:
         path: the file, possibly compressed
@@ -59,9 +61,8 @@ def read_extxyz(path: str | Path) -> Iterator[LabelledGeometry]:
     Raises:
         FormatError: damaged, a frame is cut, or a matrix does not fit its number of atoms.
     """
-    source = read_source(path)
-    require_line_end(source)
-    for index, (line, text) in enumerate(_frames(source)):
+    source, encoding = scan_source(path)
+    for index, (line, text) in enumerate(_frames(source, lines_of(source, encoding))):
         text, matrix = _without_matrix(text)
         try:
             atoms = next(iter(ase_read_extxyz(io.StringIO(text), index=0)))
@@ -75,20 +76,17 @@ def read_extxyz(path: str | Path) -> Iterator[LabelledGeometry]:
             raise source.error(f"frame {index}: {exc}", line) from None
 
 
-def _frames(source: Source) -> Iterator[tuple[int, str]]:
-    at = 0
-    lines = source.lines
-    while at < len(lines):
-        if not lines[at].strip():
-            at += 1
+def _frames(source: Source, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    for at, first in (numbered := enumerate(lines, 1)):
+        if not first.strip():
             continue
-        if not lines[at].strip().isdigit():
-            raise source.error(f"expected the number of atoms of a frame, found {lines[at].strip()[:40]!r}", at + 1)
-        end = at + 2 + int(lines[at])
-        if end > len(lines) or any(not row.strip() for row in lines[at + 2 : end]):
-            raise source.error(f"the frame of {int(lines[at])} atoms is cut; fetch the whole file", at + 1)
-        yield at + 1, "\n".join(lines[at:end]) + "\n"
-        at = end
+        if not first.strip().isdigit():
+            raise source.error(f"expected the number of atoms of a frame, found {first.strip()[:40]!r}", at)
+        count = int(first)
+        frame = [line for _, line in itertools.islice(numbered, count + 1)]
+        if len(frame) < count + 1 or any(not row.strip() for row in frame[1:]):
+            raise source.error(f"the frame of {count} atoms is cut; fetch the whole file", at)
+        yield at, "\n".join([first, *frame]) + "\n"
 
 
 def _without_matrix(frame: str) -> tuple[str, npt.NDArray[np.float64] | None]:

@@ -6,11 +6,14 @@ import gzip
 import json
 import lzma
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import emitters
 import numpy as np
 import pytest
+from springs import spring_network
 
 from nequip_hessian.checks import check
 from nequip_hessian.errors import FormatError, NoHessianError
@@ -319,3 +322,27 @@ def test_format_is_decided_by_content(tmp_path, isotopic):
     assert format_of(emitters.write(tmp_path / "a.out", log)).name == "gaussian-log"
     assert format_of(emitters.write(tmp_path / "b.out", out)).name == "qchem-out"
     assert format_of(emitters.write(tmp_path / "c.txt", emitters.fchk(isotopic))).name == "fchk"
+
+
+def test_extended_xyz_larger_than_the_memory_it_takes(tmp_path):
+    """Frames are read one after the other: a hundred times the frames take no more memory."""
+    positions, _, hessian = spring_network(24, 1)
+    write_extxyz(tmp_path / "few.xyz", [LabelledGeometry(numbers=[6] * 24, positions=positions, hessian=hessian)])
+    frame = (tmp_path / "few.xyz").read_text()
+    assert len(frame) > 80_000
+    (tmp_path / "many.xyz").write_text(frame * 100)
+    code = (
+        "import sys\n"
+        "from nequip_hessian.formats import read\n"
+        "print(sum(1 for _ in read(sys.argv[1], 'extxyz')))\n"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
+    )
+    peaks = []
+    for name, count in (("few", 1), ("many", 100)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / f"{name}.xyz")], capture_output=True, text=True, check=True
+        )
+        found, peak = map(int, done.stdout.split())
+        assert found == count
+        peaks.append(peak)
+    assert peaks[1] - peaks[0] < 5_000  # KiB; the file has more than 8 MB
