@@ -48,14 +48,28 @@ def _part(store: HessianStore, scheme: str, *names: str) -> list[int]:
     return np.flatnonzero(np.isin(codes, [parts.index(name) for name in names])).tolist()
 
 
+def training_order(store: HessianStore, seed: int = 1) -> list[str]:
+    """Training reactions in the order in which the smaller training sets take them."""
+    groups = {str(store.group_label(int(store.group[i]))) for i in _part(store, f"{SCHEME}_all", "train")}
+    return [str(name) for name in np.random.default_rng(seed).permutation(sorted(groups))]
+
+
+def training_counts(store: HessianStore, fraction: int) -> tuple[int, int, int]:
+    """Reactions, geometries and Hessians of the training set `mixed-FRACTION`."""
+    order = training_order(store)
+    chosen = set(order[: round(len(order) / fraction)])
+    groups = [int(store.group[i]) for i in _part(store, f"{SCHEME}_all", "train")]
+    stationary = [int(store.group[i]) for i in _part(store, SCHEME, "train")]
+    geometries, hessians = (sum(store.group_label(g) in chosen for g in found) for found in (groups, stationary))
+    return len(chosen), geometries, hessians
+
+
 def _train(store: HessianStore, path: Path, attributes: dict[str, Any], seed: int) -> None:
     indices = _part(store, f"{SCHEME}_all", "train", "val")
     training = set(_part(store, f"{SCHEME}_all", "train"))
     records = [store[i] for i in indices]
-    order = np.random.default_rng(seed).permutation(
-        sorted({r.group for i, r in zip(indices, records, strict=True) if i in training})
-    )
-    rank = {str(name): place for place, name in enumerate(order)}
+    order = training_order(store, seed)
+    rank = {name: place for place, name in enumerate(order)}
     with StoreWriter(path, dtype="float32", attributes=attributes) as writer:
         writer.extend(r if r.kind in STATIONARY else without_hessian(r) for r in records)
         for fraction in FRACTIONS:

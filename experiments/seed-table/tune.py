@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from plan import LOSSES, RATES, Run
+from plan import FORCES_RMS, LOSSES, RATES, SCALES, Run
 from run import HERE, hydra, train
 from stores import make_stores
 
@@ -51,7 +51,11 @@ def trials(stage: str) -> dict[str, tuple[Run, list[str]]]:
         for arm in ("E-F", "E-F-H"):
             for rate in STATIONARY_RATES:
                 name = f"{arm} on stationary points, learning rate {rate:g}, shares as taken"
-                found[name] = _trial(arm, LOSSES[arm]["coeffs"], rate, "stationary")
+                found[name] = _trial(arm, LOSSES[arm]["coeffs"], rate, "stationary", FORCES_RMS)
+        for arm in ("E-F", "E-F-H"):
+            for rate in STATIONARY_RATES[1:]:
+                name = f"{arm} on stationary points, learning rate {rate:g}, shares as taken, energy scale 1 eV"
+                found[name] = _trial(arm, LOSSES[arm]["coeffs"], rate, "stationary", 1.0)
     else:
         rate = RATES["mixed"]
         for share in HESSIAN_SHARES:
@@ -62,8 +66,10 @@ def trials(stage: str) -> dict[str, tuple[Run, list[str]]]:
     return found
 
 
-def _trial(arm: str, coeffs: Any, rate: float, data: str = "mixed") -> tuple[Run, list[str]]:
-    words = [f"training_module.optimizer.lr={rate}"]
+def _trial(
+    arm: str, coeffs: Any, rate: float, data: str = "mixed", scale: float | str = FORCES_RMS
+) -> tuple[Run, list[str]]:
+    words = [f"training_module.optimizer.lr={rate}", f"training_module.model.per_type_energy_scales={scale}"]
     words += [f"++training_module.loss.coeffs.{name}={value}" for name, value in coeffs.items()]
     if arm == "E-F-H":
         words += ["~training_module.val_metrics", f"+training_module.val_metrics={hydra(VALIDATION)}"]
@@ -98,7 +104,12 @@ def page(results: dict[str, dict[str, float]]) -> str:
         lines.append(f"| {name} | {energy:.1f} | {force:.0f} | {hessian} |")
     chosen = LOSSES["E-F-H"]["coeffs"]
     rates = ", ".join(f"{rate:g} on `{data}`" for data, rate in RATES.items())
-    lines += ["", f"Taken for all arms (plan.py): learning rate {rates}; shares of the loss {chosen}."]
+    scale = SCALES["stationary"]
+    lines += [
+        "",
+        f"Taken for all arms (plan.py): learning rate {rates}; shares of the loss {chosen}; energy scale {scale:g} eV "
+        "on `stationary` (whose forces are zero), else the RMS force.",
+    ]
     return "\n".join([*lines, ""])
 
 

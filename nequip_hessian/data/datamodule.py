@@ -142,7 +142,8 @@ class HessianDataModule(NequIPDataModule):
         self._restore_stream()
 
     def get_statistics(self, dataset: str = "train", dataset_idx: int = 0) -> dict[str, Any]:
-        """Return NequIP's statistics and, for the training set, `atomic_energies` (eV) and `forces_rms` (eV/angstrom).
+        """Return NequIP's statistics and, for the training set, `atomic_energies`, `energy_scale` (eV) and `forces_rms`
+        (eV/angstrom).
 
         A YAML asks for them as `${training_data_stats:atomic_energies}`.
         """

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from ase.data import chemical_symbols
 
+from nequip_hessian.curvature import order_of_packed
 from nequip_hessian.errors import ConfigError
 from nequip_hessian.store import HessianStore
 
 Indices = npt.NDArray[np.int64]
+
+DISPLACEMENT: Final = 0.05
+"""Angstrom, a Cartesian component of a displacement as thermal motion brings it."""
+_MOST: Final = 1000  # Hessians that are read for an average
 
 
 def atomic_energies(store: HessianStore, indices: Indices) -> dict[str, float]:
@@ -53,6 +58,37 @@ def forces_rms(store: HessianStore, indices: Indices) -> float | None:
     return float(np.sqrt(total / count)) if count else None
 
 
+def energy_scale(store: HessianStore, indices: Indices) -> float | None:
+    """Scale of what a model has to learn, for `per_type_energy_scales`; None without forces and Hessians.
+
+    The RMS force component of the geometries if each Cartesian component of an atom were displaced at random by
+    DISPLACEMENT: sqrt(<F_i^2> + DISPLACEMENT^2 <sum_j H_ij^2>), the first mean over all force components, the second
+    over the rows of at most 1000 Hessians, evenly spread. Far from stationary points that is of the size of
+    `forces_rms`; at stationary points, where forces are zero, it is still the forces that the model is asked for.
+
+    Args:
+        store: the store
+        indices: (G,) geometries of the training set
+
+    Returns:
+        eV/angstrom, read as eV.
+    """
+    rms = forces_rms(store, indices)
+    labelled = indices[store.has_hessian[indices]]
+    if len(labelled) > _MOST:
+        labelled = labelled[np.linspace(0, len(labelled) - 1, _MOST).round().astype(int)]
+    total, count = 0.0, 0
+    for i in labelled:
+        packed = np.asarray(store.packed(int(i)), dtype=np.float64)
+        order = order_of_packed(packed.size)
+        diagonal = np.cumsum(np.arange(1, order + 1)) - 1
+        total += float(2 * np.sum(packed**2) - np.sum(packed[diagonal] ** 2))
+        count += order
+    if rms is None and not count:
+        return None
+    return float(np.sqrt((rms or 0.0) ** 2 + DISPLACEMENT**2 * total / max(count, 1)))
+
+
 def statistics(store: HessianStore, indices: Indices, type_names: dict[str, str]) -> dict[str, Any]:
     """Return what a YAML can ask for as `${training_data_stats:NAME}`.
 
@@ -62,16 +98,16 @@ def statistics(store: HessianStore, indices: Indices, type_names: dict[str, str]
         type_names: chemical symbol -> the model's type name; empty: the symbols themselves
 
     Returns:
-        `atomic_energies`, eV: type name -> energy (0 for a type the training set lacks), and
-        `forces_rms`, eV/angstrom.
+        `atomic_energies`, eV: type name -> energy (0 for a type the training set lacks), and, where there are labels
+        for them, `forces_rms`, eV/angstrom, and `energy_scale`, eV.
     """
     fitted = atomic_energies(store, indices)
     named = {type_names.get(symbol, symbol): value for symbol, value in fitted.items()}
     shifts = {name: named.get(name, 0.0) for name in type_names.values()} if type_names else named
     found: dict[str, Any] = {"atomic_energies": shifts}
-    rms = forces_rms(store, indices)
-    if rms is not None:
-        found["forces_rms"] = rms
+    for name, value in (("forces_rms", forces_rms(store, indices)), ("energy_scale", energy_scale(store, indices))):
+        if value is not None:
+            found[name] = value
     return found
 
 

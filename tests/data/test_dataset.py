@@ -207,6 +207,28 @@ def test_atomic_energies_take_the_composition_out(small_store):
     assert found["forces_rms"] == pytest.approx(np.sqrt(np.mean(forces**2)))
 
 
+def test_energy_scale_is_the_force_after_random_displacements(small_store, tmp_path):
+    """Against the harmonic forces of displacements that are drawn, and of the same geometries taken for stationary."""
+    store = HessianStore(small_store)
+    records = [record for record in store if record.hessian is not None]
+    draw = np.random.default_rng(1)
+    curved = [
+        0.05 * np.einsum("ij,kj->ki", record.hessian, draw.standard_normal((4000, len(record.hessian))))
+        for record in records
+    ]
+    brought = np.mean(np.concatenate([moved.ravel() for moved in curved]) ** 2)
+    forces = np.concatenate([record.forces.ravel() for record in store])
+    found = statistics(store, np.arange(24), {})
+    assert found["energy_scale"] ** 2 == pytest.approx(np.mean(forces**2) + brought, rel=0.02)
+    with StoreWriter(tmp_path / "still.zarr") as writer:
+        writer.extend(record.replace(forces=np.zeros_like(record.forces)) for record in records)
+        writer.extend(record.replace(hessian=None, asymmetry=None) for record in records[:1])
+    still = HessianStore(tmp_path / "still.zarr")
+    assert statistics(still, np.arange(len(records)), {})["energy_scale"] ** 2 == pytest.approx(brought, rel=0.02)
+    without = statistics(store, np.flatnonzero(~store.has_hessian), {})
+    assert without["energy_scale"] == without["forces_rms"]
+
+
 def test_the_probe_stream_goes_on_after_a_restart(small_store):
     def make():
         module = HessianDataModule(
