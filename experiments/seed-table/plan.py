@@ -123,14 +123,16 @@ class Run:
 
 
 def seed_table() -> list[Run]:
-    """The table first (one seed after the other), then data efficiency, the other architecture and the full matrix."""
+    """The table first (one seed after the other), then the ends of data efficiency, the other architecture,
+    the full matrix, the sizes in between and E-F for the time of E-F-H.
+    """
     runs = [Run(arm, data, 1, seed) for seed in SEEDS for data in ("mixed", "stationary") for arm in LOSSES]
     pair = ("E-F", "E-F-H")
     runs += [Run(arm, "mixed", 16, seed) for seed in SEEDS for arm in pair]
     runs += [Run(arm, "mixed", 1, 1, model="allegro") for arm in pair]
-    runs += [Run("E-F long", "mixed", 1, 1, updates=LONG)]
-    runs += [Run(arm, "mixed", fraction, 1) for fraction in (4, 2, 8) for arm in pair]
     runs += [Run(arm, "stationary", "few", 1, batch=5, updates=1000) for arm in ("E-F", "E-F-H", "E-F-H full")]
+    runs += [Run(arm, "mixed", fraction, 1) for fraction in (4, 2, 8) for arm in pair]
+    runs += [Run("E-F long", "mixed", 1, 1, updates=LONG)]
     return runs
 
 

@@ -82,15 +82,19 @@ def overrides(run: Run, stores: Path, folder: Path) -> list[str]:
 
 
 def train(run: Run, stores: Path, folder: Path, extra: list[str]) -> dict[str, float]:
-    """Train; returns CPU seconds and peak memory, summed over and largest of the pieces of an interrupted run."""
+    """Train; returns CPU seconds and peak memory, summed over and largest of the pieces of an interrupted run, and how
+    many pieces were killed with this process before their cost was known.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     costs = folder / "cost.json"
-    cost = json.loads(costs.read_text()) if costs.exists() else {"cpu_seconds": 0.0, "peak_memory_mb": 0.0}
+    cost = {"cpu_seconds": 0.0, "peak_memory_mb": 0.0, "pieces_of_unknown_cost": 0}
+    cost |= json.loads(costs.read_text()) if costs.exists() else {}
     if (folder / "trained").exists():
-        return dict(cost)
+        return cost
     command = [str(SCRIPTS / "nequip-train"), "-cp", str(HERE), "-cn", "train", *overrides(run, stores, folder), *extra]
     if (folder / "last.ckpt").exists():
         command.append(f"++ckpt_path={folder / 'last.ckpt'}")
+    costs.write_text(json.dumps(cost | {"pieces_of_unknown_cost": cost["pieces_of_unknown_cost"] + 1}))
     with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment())
         _, status, used = os.wait4(process.pid, 0)
@@ -101,7 +105,7 @@ def train(run: Run, stores: Path, folder: Path, extra: list[str]) -> dict[str, f
     if process.returncode:
         raise RuntimeError(f"{run.name}: nequip-train ended with status {process.returncode}; see {folder / 'log.txt'}")
     (folder / "trained").touch()
-    return dict(cost)
+    return cost
 
 
 def environment() -> dict[str, str]:

@@ -45,19 +45,18 @@ PUBLISHED = {"shifted_energy_rmse": -29, "force_rmse": -48, "hessian_rmse": -77}
 
 
 def comparison(groups: dict[str, list[Result]], where: str, metrics: dict[str, Any], published: bool) -> list[str]:
-    """One table: a row a metric, a column an arm, and the change between the last two arms."""
+    """One table: a row a metric, a column an arm, and the change between the last two arms, if there are two."""
     arms = [arm for arm in groups if groups[arm]]
-    base, best = (arms[-2], arms[-1]) if len(arms) > 1 else (arms[0], arms[0])
-    lines = ["| | " + " | ".join(arms) + f" | {best} against {base} |" + (" published |" if published else "")]
-    lines.append("|---" + "|---:" * (len(arms) + 1 + published) + "|")
+    last = arms[-2:] if len(arms) > 1 else []
+    heads = [*arms, *([f"{last[1]} against {last[0]}"] if last else []), *(["published"] if published else [])]
+    lines = ["| | " + " | ".join(heads) + " |", "|---" + "|---:" * len(heads) + "|"]
     for name, (title, unit, scale) in metrics.items():
         cells = [shown(values(groups[arm], where, name), scale) for arm in arms]
-        change = gain(values(groups[base], where, name), values(groups[best], where, name))
-        better = " (higher is better)" if name in BETTER_HIGH else ""
-        row = f"| {title}{', ' + unit if unit else ''}{better} | " + " | ".join(cells) + f" | {change} |"
+        cells += [gain(*(values(groups[arm], where, name) for arm in last))] if last else []
         if published:
-            row += f" {PUBLISHED[name]:+d} % |" if name in PUBLISHED else " |"
-        lines.append(row)
+            cells.append(f"{PUBLISHED[name]:+d} %" if name in PUBLISHED else "")
+        better = " (higher is better)" if name in BETTER_HIGH else ""
+        lines.append(f"| {title}{', ' + unit if unit else ''}{better} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
@@ -108,12 +107,17 @@ def cost_table(results: list[Result]) -> list[str]:
             f"{run['data']}, 1/{run['fraction']}" if run["fraction"] != "few" else "few", run["model"], run["arm"]
         ].append(result)
     for key, found in sorted(groups.items()):
-        seconds = [r["training"]["cpu_seconds"] / r["run"]["updates"] for r in found]
+        seconds = [time / r["run"]["updates"] for r, time in timed(found)]
         memory = [r["training"]["peak_memory_mb"] for r in found]
         lines.append(f"| {' | '.join(key)} | {len(found)} | {shown(seconds, 1)} | {shown(memory, 1)} |")
     machines = sorted({r["processor"] for r in results})
     dates = sorted({r["date"] for r in results})
     return [*lines, "", f"Processor: {', '.join(machines)}; {dates[0]} to {dates[-1]}.", ""]
+
+
+def timed(results: list[Result]) -> list[tuple[Result, float]]:
+    """The runs whose CPU seconds are known: of no piece of them was the cost lost when it was killed."""
+    return [(r, r["training"]["cpu_seconds"]) for r in results if not r["training"].get("pieces_of_unknown_cost")]
 
 
 def efficiency(results: list[Result], output: Path, store: HessianStore) -> list[str]:
@@ -178,10 +182,10 @@ def special_tables(results: list[Result]) -> list[str]:
     """The same time for both arms, one probe against the full matrix, and the other architecture."""
     lines: list[str] = []
     base = {"data": "mixed", "fraction": 1, "model": "nequip"}
-    timed = {arm: select(results, arm=arm, **base) for arm in ("E-F", "E-F long", "E-F-H")}
-    if timed["E-F long"] and timed["E-F-H"]:
-        updates = timed["E-F long"][0]["run"]["updates"]
-        minutes = {arm: mean(r["training"]["cpu_seconds"] for r in found) / 60 for arm, found in timed.items() if found}
+    groups = {arm: select(results, arm=arm, **base) for arm in ("E-F", "E-F long", "E-F-H")}
+    if groups["E-F long"] and groups["E-F-H"]:
+        updates = groups["E-F long"][0]["run"]["updates"]
+        minutes = {arm: mean(time for _, time in timed(found)) / 60 for arm, found in groups.items() if timed(found)}
         lines += ["## At the same cost", ""]
         lines += [
             f"E-F-H takes more time for the same number of updates. `E-F long` is E-F with {updates} updates, the "
@@ -190,9 +194,9 @@ def special_tables(results: list[Result]) -> list[str]:
             + " CPU minutes a training. Displaced points, then stationary points.",
             "",
         ]
-        lines += comparison(timed, "test_displaced", ERRORS, False)
-        lines += comparison(timed, "stationary", STATIONARY, False)
-        lines += [sources(timed["E-F long"]), ""]
+        lines += comparison(groups, "test_displaced", ERRORS, False)
+        lines += comparison(groups, "stationary", STATIONARY, False)
+        lines += [sources(groups["E-F long"]), ""]
     few = {arm: select(results, fraction="few", arm=arm) for arm in ("E-F", "E-F-H", "E-F-H full")}
     if few["E-F-H full"] and few["E-F-H"]:
         lines += ["## One random probe against the full matrix", ""]
