@@ -49,6 +49,8 @@ NOT_MEASURED = "not measured"
 PROBES: dict[str, dict[str, Any]] = {
     "k1": {"mode": "random", "k": 1},
     "quarter": {"mode": "random", "k": 1, "probe_fraction": 0.25},
+    "quarter finite": {"mode": "random", "k": 1, "probe_fraction": 0.25, "method": "finite_difference"},
+    "quarter forward": {"mode": "random", "k": 1, "probe_fraction": 0.25, "method": "forward_difference"},
     "finite": {"mode": "random", "k": 1, "method": "finite_difference"},
     "forward": {"mode": "random", "k": 1, "method": "forward_difference"},
     "k2": {"mode": "random", "k": 2},
@@ -60,6 +62,8 @@ PROBES: dict[str, dict[str, Any]] = {
 ROWS: tuple[tuple[str, str, str, float | None], ...] = (
     ("k = 1", "k1", "auto", None),
     ("k = 1, probe_fraction 0.25", "quarter", "auto", None),
+    ("k = 1, probe_fraction 0.25, finite_difference", "quarter finite", "auto", None),
+    ("k = 1, probe_fraction 0.25, forward_difference", "quarter forward", "auto", None),
     ("k = 1, finite_difference", "finite", "auto", None),
     ("k = 1, forward_difference", "forward", "auto", None),
     *((f"k = {k}, {way}", f"k{k}", way, None) for k in (2, 4, 8) for way in ("loop", "copies")),

@@ -14,7 +14,7 @@ examples:
   nequip-hessian evaluate last.ckpt store.zarr -o out/
   nequip-hessian evaluate ef=runs/ef/last.ckpt efh=runs/efh/last.ckpt store.zarr -o out/
   nequip-hessian evaluate GFN1=tblite:GFN1-xTB mace=ase:mace.calculators:mace_off store.zarr -o out/
-  nequip-hessian evaluate model.nequip.zip store.zarr -o out/ --split reactions:test --no-neb --limit 100
+  nequip-hessian evaluate model.nequip.zip store.zarr -o out/ --split reaction:test --no-neb --limit 100
   nequip-hessian evaluate ef.ckpt efh.ckpt store.zarr -o out/ --tasks saddle,irc,md --reactions 30 --workers 8
 
 The first model is the baseline. Interrupt it whenever you like: the same command goes on where it was.

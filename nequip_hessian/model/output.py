@@ -20,8 +20,9 @@ from nequip.nn.graph_model import GraphModel
 from nequip.nn.model_modifier_utils import model_modifier, replace_submodules
 
 from nequip_hessian._keys import HESSIAN_DIFFERENCE_KEY, HESSIAN_PROBE_KEY, HESSIAN_PRODUCT_KEY
+from nequip_hessian.model.differences import by_differences
 from nequip_hessian.model.memory import free_memory
-from nequip_hessian.model.ways import by_differences, in_copies, in_loop
+from nequip_hessian.model.ways import in_copies, in_loop
 
 
 @compile_mode("unsupported")

@@ -89,6 +89,25 @@ def gather_frames(data: AtomicDataDict.Type, frames: torch.Tensor) -> tuple[Atom
     return out, atoms
 
 
+def leading_frames(outputs: AtomicDataDict.Type, inputs: AtomicDataDict.Type) -> AtomicDataDict.Type:
+    """Outputs of the first frames of a batch.
+
+    Args:
+        outputs: of a batch that `gather_frames` made, its first frames all those of `inputs`, in their order
+        inputs: the model inputs of these frames
+
+    Returns:
+        those fields that are per atom, per edge or per frame, and empty ones.
+    """
+    sizes = {
+        "node": len(inputs[AtomicDataDict.POSITIONS_KEY]),
+        "edge": inputs[AtomicDataDict.EDGE_INDEX_KEY].shape[1],
+        "graph": len(inputs[AtomicDataDict.NUM_NODES_KEY]),
+    }
+    kinds = {key: get_field_type(key, error_on_unregistered=False) for key in outputs}
+    return {key: value[: sizes[kinds[key]]] for key, value in outputs.items() if kinds[key] in sizes}
+
+
 def join_frames(
     inputs: AtomicDataDict.Type, parts: list[tuple[AtomicDataDict.Type, dict[str, torch.Tensor]]]
 ) -> AtomicDataDict.Type:

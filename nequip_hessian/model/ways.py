@@ -5,11 +5,10 @@
     loop         one forward pass for all frames of about one size, and backward passes through its forces
     copies       one copy of a frame for each of its probes, many in one pass; a traced graph then does
                  not know k
-    differences  forces at displaced copies
 
 Copies fill a GPU and are all that a compiled graph can do; on a CPU the loop shares the forward pass and is the
 cheaper one. Graphs of products that would not fit the memory given are not kept
-but made again in the backward pass, group by group.
+but made again in the backward pass, group by group. Differences of forces are in `differences.py`.
 
 This module travels inside packaged models: it imports torch, nequip.data and what this package lets travel only.
 """
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 from nequip.data import AtomicDataDict
 
-from nequip_hessian._keys import HESSIAN_DIFFERENCE_KEY, HESSIAN_PROBE_KEY, HESSIAN_PRODUCT_KEY
+from nequip_hessian._keys import HESSIAN_PROBE_KEY, HESSIAN_PRODUCT_KEY
 from nequip_hessian.model.memory import MAX_EDGES_PER_PASS, Recomputed, chunks, frame_edges, graph_bytes
 from nequip_hessian.model.replicate import frame_index, gather_frames, join_frames
 from nequip_hessian.model.sizes import products_at_once, size_groups
@@ -265,51 +264,6 @@ def pull_back(outputs: torch.Tensor, position: torch.Tensor, vectors: torch.Tens
             return torch.zeros_like(vectors) if found is None else found
     rows = [torch.autograd.grad([outputs], [position], [v], **options)[0] for v in vectors]
     return torch.stack([torch.zeros_like(v) if r is None else r for r, v in zip(rows, vectors, strict=True)])
-
-
-def by_differences(model: Any, forward: Forward, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
-    """Products from differences of forces at displaced copies of the frames: -(F(x + a v) - F(x + b v)) / (a - b).
-
-    The neighbour list stays that of x: pairs that come within the cutoff by the displacement are left
-    out, where the interaction begins with the third power of the distance from it.
-
-    Args:
-        model: the graph model, for its list of input fields
-        forward: batch without a probe -> outputs
-        data: batch with `hessian_probe` (N, 3K) and the displacements (a, b) in `hessian_difference` (G, 2)
-
-    Returns:
-        outputs of `data` with `hessian_product` (N, 3K); zero where the probe is.
-    """
-    steps = data[HESSIAN_DIFFERENCE_KEY]
-    if (steps[:, 0] == steps[:, 1]).any():
-        raise ValueError(
-            f"{HESSIAN_DIFFERENCE_KEY}: expected two different displacements a geometry, found {steps.tolist()}"
-        )
-    inputs, stacked, carries = given_probes(model, data)
-    n_probes, n_nodes, _ = stacked.shape
-    position = inputs[AtomicDataDict.POSITIONS_KEY].detach()
-    inputs[AtomicDataDict.POSITIONS_KEY] = position
-    out = forward({key: value for key, value in data.items() if key != HESSIAN_PROBE_KEY})
-    own = out[AtomicDataDict.FORCE_KEY]
-    flat = 0 * own.repeat(n_probes, 1)
-    which, frames = torch.nonzero(carries, as_tuple=True)
-    for part in chunks(inputs, frames, MAX_EDGES_PER_PASS):
-        copies, atoms = gather_frames(inputs, frames[part])
-        counts = copies[AtomicDataDict.NUM_NODES_KEY]
-        rows = torch.repeat_interleave(which[part], counts) * n_nodes + atoms
-        direction = stacked.reshape(-1, 3)[rows]
-        a, b = (torch.repeat_interleave(steps[frames[part], side], counts)[:, None] for side in (0, 1))
-        ahead = forward({**copies, AtomicDataDict.POSITIONS_KEY: position[atoms] + a * direction})
-        if bool((b == 0).all()):
-            behind = own[atoms]
-        else:
-            moved = {**copies, AtomicDataDict.POSITIONS_KEY: position[atoms] + b * direction}
-            behind = forward(moved)[AtomicDataDict.FORCE_KEY]
-        flat = flat.index_add(0, rows, (behind - ahead[AtomicDataDict.FORCE_KEY]) / (a - b))
-    out[HESSIAN_PROBE_KEY] = data[HESSIAN_PROBE_KEY]
-    out[HESSIAN_PRODUCT_KEY] = flat.view(n_probes, n_nodes, 3).transpose(0, 1).reshape(n_nodes, -1)
-    return out
 
 
 def _carries(stacked: torch.Tensor, inputs: AtomicDataDict.Type) -> torch.Tensor:

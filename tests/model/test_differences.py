@@ -7,6 +7,8 @@ from nequip.data import AtomicDataDict
 from small_models import ALLEGRO, NEQUIP, frame, rattled, with_probes
 
 import nequip_hessian.model as ours
+from nequip_hessian.model import differences
+from nequip_hessian.model.replicate import gather_frames
 
 
 def batch_of(names, n_probes):
@@ -51,6 +53,24 @@ def test_other_outputs_and_frames_without_a_probe_are_left_alone():
     torch.testing.assert_close(out["hessian_product"], exact, rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="two different displacements"):
         model(with_difference(batch, 0.01, 0.01))
+
+
+@pytest.mark.parametrize("cap", [0, 30, 60])
+@pytest.mark.parametrize("b", [-1e-3, 0.0])
+@pytest.mark.parametrize("names", [["H2O", "HCN", "CH3OH"], ["Al4", "Al4"]], ids=["molecules", "crystals"])
+def test_one_pass_and_many_give_the_same(names, cap, b, monkeypatch):
+    model = ours.NequIPGNNModel(**NEQUIP).eval()
+    batch = batch_of(names, 3)
+    batch["hessian_probe"][:3, 3:6] = 0.0
+    together = model(with_difference(batch, 1e-3, b))
+    passes = []
+    monkeypatch.setattr(differences, "MAX_EDGES_PER_PASS", cap)
+    monkeypatch.setattr(differences, "gather_frames", lambda *args: passes.append(args) or gather_frames(*args))
+    apart = model(with_difference(batch, 1e-3, b))
+    assert len(passes) > 2
+    assert set(apart) == set(together)
+    for key, value in apart.items():
+        torch.testing.assert_close(value, together[key], rtol=1e-9, atol=1e-9)
 
 
 def test_parameter_gradients_are_those_of_the_exact_product_to_the_order_of_the_step():
