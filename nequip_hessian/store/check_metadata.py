@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonschema.exceptions import ValidationError
 
@@ -13,13 +13,16 @@ from nequip_hessian.store.layout import ARRAYS, BY_PATH, EXTRA_GROUP, NAME, RAGG
 from nequip_hessian.store.report import ValidationReport
 from nequip_hessian.store.schema import brief, complaints, place
 
+if TYPE_CHECKING:
+    from nequip_hessian.store.files import Place
+
 Metadata = dict[str, dict[str, Any]]
 
 _PHONON = ("phonon/supercell_matrix", "phonon/primitive_matrix")
 TOGETHER = (*((offset, *data) for offset, data in RAGGED.items() if not BY_PATH[offset].required), _PHONON)
 
 
-def check_attributes(path: str, report: ValidationReport) -> tuple[Files, dict[str, Any]] | None:
+def check_attributes(path: Place, report: ValidationReport) -> tuple[Files, dict[str, Any]] | None:
     """Level 1. Return the open files and the `hessian_zarr` object, `None` where there is nothing to go on with."""
     try:
         files = open_files(path)

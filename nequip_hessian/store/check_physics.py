@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store.near import clusters_of, near_pairs
 from nequip_hessian.store.reader import HessianStore
 from nequip_hessian.store.report import ValidationReport
+
+if TYPE_CHECKING:
+    from nequip_hessian.store.files import Place
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -31,7 +34,7 @@ STATIONARY: Final = ("minimum", "transition_state", "higher_saddle")
 PRODUCT_BAD: Final = "products of another matrix; make them anew from the same calculation"
 
 
-def check_physics(path: str, report: ValidationReport) -> None:
+def check_physics(path: Place, report: ValidationReport) -> None:
     """Level 4, on a store that passed the levels before."""
     store = HessianStore(path)
     seen: dict[bytes, list[int]] = {}

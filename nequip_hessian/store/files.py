@@ -1,4 +1,4 @@
-"""Where the bytes of a store lie: a local directory, a local zip file, or behind an address (`remote`).
+"""Where the bytes of a store lie: a local directory or zip file, an address (`remote`), a Zarr store object (`handle`).
 
 All answer the same three questions: the bytes of a key, a read-only map of
 the bytes of a key (only of what is stored as it is), and the keys there are.
@@ -14,16 +14,19 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.errors import StoreError
+from nequip_hessian.store.handle import Handle, HandleFiles, as_handle
 from nequip_hessian.store.remote import RemoteFiles, Url, as_url
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
+
+    Place = str | Path | Store
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -162,32 +165,39 @@ class ZipFiles:
         return ZipStore(self.path, mode="r", read_only=True)
 
 
-Files = DirectoryFiles | ZipFiles | RemoteFiles
+Files = DirectoryFiles | ZipFiles | RemoteFiles | HandleFiles
 
 
-def location(path: str | Path) -> Path | Url:
-    """Return an absolute path, or the address as it is.
+def location(path: Place) -> Path | Url | Handle:
+    """Return an absolute path, or the address or Zarr store object as it is.
 
     Raises:
         StoreError: an address of a kind that cannot be read.
     """
-    return as_url(path) or Path(os.path.abspath(path))
+    handle = as_handle(path)
+    if handle is not None:
+        return handle
+    written = cast("str | Path", path)
+    return as_url(written) or Path(os.path.abspath(written))
 
 
-def open_files(path: str | Path) -> Files:
+def open_files(path: Place) -> Files:
     """Open the bytes of a store.
 
     Args:
-        path: directory, zip file, or an address: `s3://bucket/store.zarr`, `https://host/store.zarr`, `gs://`, `az://`
+        path: directory, zip file, Zarr store object, or an address: `s3://bucket/store.zarr`,
+            `https://host/store.zarr`, `gs://`, `az://`
 
     Raises:
         StoreError: nothing there, or neither a directory nor a zip file.
         MissingExtraError: an address without the extra `s3`.
     """
-    url = as_url(path)
-    if url is not None:
-        return RemoteFiles(url)
-    path = Path(path)
+    place = location(path)
+    if isinstance(place, Handle):
+        return HandleFiles(place)
+    if isinstance(place, Url):
+        return RemoteFiles(place)
+    path = Path(cast("str | Path", path))  # as it was written, for messages
     if path.is_dir():
         return DirectoryFiles(path)
     if not path.exists():
@@ -213,11 +223,14 @@ def _hint(path: Path) -> str:
     return "".join(f"; {hint}" for hint in hints)
 
 
-def why_no_metadata(path: str | Path) -> str:
-    """Say what a directory, zip file or address without a root `zarr.json` is."""
-    if as_url(path) is not None:
+def why_no_metadata(path: Place) -> str:
+    """Say what a directory, zip file, address or Zarr store object without a root `zarr.json` is."""
+    place = location(path)
+    if isinstance(place, Handle):
+        return "no zarr.json at its top, so it holds no Zarr v3 store"
+    if isinstance(place, Url):
         return "no zarr.json there, so it is no Zarr v3 store, or the address is wrong"
-    if (Path(path) / "journal.json").exists():
+    if (place / "journal.json").exists():
         return f"an unfinished store; go on writing {str(path).removesuffix('.unfinished')} with resume=True"
     return "no zarr.json at its top, so it is no Zarr v3 store (or its copying was interrupted)"
 

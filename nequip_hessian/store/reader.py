@@ -11,8 +11,7 @@ import operator
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +26,9 @@ from nequip_hessian.store.files import Files, array_attributes, location, open_f
 from nequip_hessian.store.layout import PHONON, SPLIT_PREFIX, UNKNOWN_CHARGE, UNKNOWN_MULTIPLICITY
 from nequip_hessian.store.reactions import Reaction, find_reactions
 
+if TYPE_CHECKING:
+    from nequip_hessian.store.files import Place
+
 
 class HessianStore:
     """A Hessian store for reading; `store[i]` is a LabelledGeometry, `store.packed(i)` its packed Hessian alone.
@@ -36,20 +38,20 @@ class HessianStore:
     and are kept once read; a missing optional one is `None`.
 
     Args:
-        path: store directory or zip file, or an address (`s3://bucket/store.zarr`, `https://...`), for which
-            the extra `s3` is needed
+        path: store directory or zip file, an address (`s3://bucket/store.zarr`, `https://...`), for which
+            the extra `s3` is needed, or a Zarr store object (that of an icechunk session, say)
         mapped: read uncompressed local arrays by memory map (the numbers are the same without)
 
     Raises:
         StoreError: nothing there, no Hessian store, or one of another format version.
     """
 
-    def __init__(self, path: str | Path, *, mapped: bool = True) -> None:
+    def __init__(self, path: Place, *, mapped: bool = True) -> None:
         self.path = location(path)
         self._mapped = mapped
         files = open_files(self.path)
         self.attributes: dict[str, Any] = attributes_of(files)
-        check_version(self.attributes, str(self.path))
+        check_version(self.attributes, str(files.path))
         self._files: Files | None = files  # for the first use, in this process
         self._files_pid, self._pid = os.getpid(), -1
         self._columns_now: Columns | None = None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,17 +14,21 @@ from nequip_hessian.store.check_physics import check_physics
 from nequip_hessian.store.check_values import ValueChecker
 from nequip_hessian.store.checksum import KEY
 from nequip_hessian.store.files import Files, open_files
+from nequip_hessian.store.handle import as_handle
 from nequip_hessian.store.report import ValidationReport
 
+if TYPE_CHECKING:
+    from nequip_hessian.store.files import Place
 
-def validate(path: str | Path, level: int = 4) -> ValidationReport:
+
+def validate(path: Place, level: int = 4) -> ValidationReport:
     """Validate a store: 1 attributes, 2 hierarchy, 3 values, 4 physics.
 
     A level with errors ends the validation, as the next one rests on it. Whatever lies at `path`, the
     answer is a report, not an exception.
 
     Args:
-        path: store directory or zip file
+        path: store directory or zip file, address, or Zarr store object
         level: highest level to check, 1 to 4
 
     Raises:
@@ -34,8 +36,8 @@ def validate(path: str | Path, level: int = 4) -> ValidationReport:
     """
     if level not in (1, 2, 3, 4):
         raise StoreError(f"level: expected 1 to 4, found {level!r}")
-    report = ValidationReport(os.fspath(path), level, reached=1)
-    opened = check_attributes(os.fspath(path), report)
+    report = ValidationReport(str(as_handle(path) or path), level, reached=1)
+    opened = check_attributes(path, report)
     if opened is None or not report.valid or level < 2:
         return report
     files, own = opened
@@ -48,17 +50,17 @@ def validate(path: str | Path, level: int = 4) -> ValidationReport:
     if not report.valid or level < 4:
         return report
     report.reached = 4
-    check_physics(os.fspath(path), report)
+    check_physics(path, report)
     return report
 
 
-def differences(first: str | Path, second: str | Path) -> list[str]:
+def differences(first: Place, second: Place) -> list[str]:
     """Compare two stores in all that matters: arrays bit by bit, attributes except time, host and executor.
 
     Chunks, codecs and profile make no difference.
 
     Args:
-        first, second: store directories or zip files
+        first, second: store directories, zip files, addresses, or Zarr store objects
 
     Returns:
         One line a difference, none where they are the same.
