@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from ase import Atoms
-from ase.calculators.calculator import all_changes
+from ase.calculators.calculator import CalculationFailed, all_changes
 from ase.data import chemical_symbols
 from nequip.data import AtomicDataDict
 from nequip.integrations.ase import NequIPCalculator
@@ -92,8 +92,15 @@ class HessianCalculator(ExactHessians, NequIPCalculator):
         """Return the model's inputs for one geometry.
 
         Raises:
-            ConfigError: an element that the model has not seen.
+            ConfigError: an element that the model has not seen, or no atoms.
+            CalculationFailed: a position or cell vector that is not finite; neighbour lists drop such atoms, and what
+                is left would look like a result.
         """
+        if not len(atoms):
+            raise ConfigError("expected a geometry of one atom or more, found no atoms")
+        if not (np.all(np.isfinite(atoms.positions)) and np.all(np.isfinite(np.asarray(atoms.cell)))):
+            lost = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1)).tolist()
+            raise CalculationFailed(f"expected finite positions and cell, found others (atoms {lost})")
         unknown = sorted(set(atoms.get_chemical_symbols()) - set(self.species))
         if unknown:
             raise ConfigError(f"the model has not seen {', '.join(unknown)}; it knows {', '.join(self.species)}")

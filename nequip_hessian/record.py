@@ -68,7 +68,11 @@ class LevelOfTheory:
 UNKNOWN_LEVEL: Final = LevelOfTheory(method="unknown")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+_NAMES = ("label", "kind", "role", "group", "charge", "multiplicity")  # that say which one it is
+_ARRAYS = ("forces", "hessian", "products", "dipole_derivatives", "born_charges", "frequencies")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class LabelledGeometry:
     """One geometry with its labels. N atoms; n = 3N, or 3 x len(active) for a partial Hessian.
 
@@ -137,6 +141,17 @@ class LabelledGeometry:
     label: str | None = None
     level: LevelOfTheory = UNKNOWN_LEVEL
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Say in a line what it is: the formula, the names, and the labels that there are, arrays by their shape."""
+        from ase.symbols import Symbols
+
+        formula = Symbols(self.numbers).get_chemical_formula()
+        words = [f"{name}={value!r}" for name in _NAMES if (value := getattr(self, name)) is not None]
+        if self.energy is not None:
+            words.append(f"energy={self.energy:.6f} eV")
+        words += [f"{name} {value.shape}" for name in _ARRAYS if (value := getattr(self, name)) is not None]
+        return f"<LabelledGeometry {', '.join([formula, *words])}>"
 
     def __post_init__(self) -> None:
         self._set_atoms()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.calculator import CalculationFailed
 from nequip.integrations.utils import basic_transforms
 from scipy.sparse import bsr_array
 from small_models import ALLEGRO, NEQUIP, SYMBOLS, nequip_state  # noqa: F401 (a fixture that applies to all tests)
@@ -265,3 +266,25 @@ def test_bad_indices_and_elements_are_refused(method):
             getattr(calculator, method)(molecule("H2O"), indices)
     with pytest.raises(ConfigError, match="not seen Cl"):
         getattr(calculator, method)(molecule("HCl"))
+
+
+@pytest.mark.parametrize("call", ["get_potential_energy", "get_hessian", "evaluate_many"])
+def test_a_position_that_is_not_finite_is_no_result(call):
+    """The neighbour list drops such an atom: energy, forces and Hessian of the rest would be finite."""
+    calculator = build("nequip")
+    for where in ("position", "cell"):
+        atoms = molecule("H2O")
+        if where == "cell":
+            atoms.set_cell([np.nan, 5, 5])
+            atoms.pbc = True
+        else:
+            atoms.positions[1, 0] = np.nan
+        with pytest.raises(
+            CalculationFailed, match=r"finite positions and cell.*" + ("1" if where == "position" else "")
+        ):
+            getattr(calculator, call)([atoms] if call == "evaluate_many" else atoms)
+
+
+def test_no_atoms_are_refused():
+    with pytest.raises(ConfigError, match="no atoms"):
+        build("nequip").get_potential_energy(Atoms())

@@ -182,6 +182,18 @@ def subset(splits: dict[str, list[str]], count: int) -> list[int]:
     return sorted(chosen)
 
 
+def records_of(journal: Path) -> list[dict[str, Any]]:
+    """The reactions of a folder of attempts.
+
+    Raises:
+        HessianDataError: there are none.
+    """
+    records = accepted(read_journal(journal))[0]
+    if not records:
+        raise HessianDataError(f"{journal}: expected a folder of attempts with reactions among them, found none")
+    return records
+
+
 def main() -> int:
     """Build, and print what is in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -192,20 +204,24 @@ def main() -> int:
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument(
-        "--reactions", type=int, default=0, help="only so many reactions, spread over all; default: all"
+        "--reactions", type=int, help="only so many reactions, 3 at least, spread over all; default: all"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
     args = parser.parse_args()
+    if args.reactions is not None and args.reactions < 3:
+        parser.error(f"--reactions: expected 3 or more, so that each part of a split has one, found {args.reactions}")
+    if args.processes < 1:
+        parser.error(f"--processes: expected 1 or more, found {args.processes}")
     if args.output.exists() and not args.overwrite:
         print(f"build.py: error: {args.output} is there already; --overwrite replaces it", file=sys.stderr)
         return 1
     work = args.work or args.output.with_name(args.output.name + ".work")
     try:
-        records = accepted(read_journal(args.journal))[0]
+        records = records_of(args.journal)
         splits = {"reaction": by_reaction(records, SEED), "composition": by_composition(records, SEED)}
-        chosen = subset(splits, args.reactions)
+        chosen = subset(splits, args.reactions or 0)
         store = build(records, chosen, splits, args.output, work, args.processes, args.overwrite)
-    except HessianDataError as exc:
+    except (HessianDataError, OSError) as exc:
         print(f"build.py: error: {exc}", file=sys.stderr)
         return 1
     if args.work is None:

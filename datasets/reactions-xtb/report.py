@@ -87,16 +87,16 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, default=HERE, help="folder for the figures; default: this one")
     args = parser.parse_args()
     records, counts = accepted(read_journal(args.journal))
+    if not records:
+        parser.error(f"--journal {args.journal}: expected a folder of attempts with reactions among them, found none")
     text = "\n\n".join([funnel_table(counts), facts(records)])
     print(text)
-    if records:
-        histogram(
-            [r["barrier"] for r in records], np.arange(0, 5.26, 0.25), "barrier / eV", args.output / "barriers.svg"
-        )
-        sizes = [len(r["numbers"]) for r in records]
-        histogram(sizes, np.arange(2.5, max(sizes) + 1), "atoms", args.output / "sizes.svg")
-        if args.output == HERE:
-            fill(HERE / "README.md", f"{text}\n\n![barriers](barriers.svg) ![atoms](sizes.svg)")
+    args.output.mkdir(parents=True, exist_ok=True)
+    histogram([r["barrier"] for r in records], np.arange(0, 5.26, 0.25), "barrier / eV", args.output / "barriers.svg")
+    sizes = [len(r["numbers"]) for r in records]
+    histogram(sizes, np.arange(2.5, max(sizes) + 1), "atoms", args.output / "sizes.svg")
+    if args.output == HERE:
+        fill(HERE / "README.md", f"{text}\n\n![barriers](barriers.svg) ![atoms](sizes.svg)")
     return 0
 
 

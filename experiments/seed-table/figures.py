@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nequip_hessian import __version__
+from nequip_hessian.errors import HessianDataError
 from nequip_hessian.evaluate import Evaluation, Options, evaluate, load_models
+from nequip_hessian.report.tables import versions
 from nequip_hessian.store import HessianStore
 
 PARTS = ("test", "test_irc", "test_displaced")
 NEB_STEPS = 200
+OF_A_BAND = ("forward_error", "reverse_error", "ts_rmsd", "failure")
 
 
 def numbers(figures: Any) -> dict[str, Any]:
@@ -24,16 +26,10 @@ def numbers(figures: Any) -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    """Evaluate the last checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="folder of the training")
-    parser.add_argument("stores", type=Path, help="folder of the test stores")
-    parser.add_argument("--paths", action="store_true", help="search bands, too")
-    args = parser.parse_args()
-    folder, stores = args.folder, args.stores
+def figures_of(folder: Path, stores: Path, paths: bool) -> dict[str, Any]:
+    """All figures of the last checkpoint of a run."""
     models = load_models([f"model={folder / 'last.ckpt'}"])
-    found: dict[str, Any] = {"version": __version__, "model_sha256": models[0].checksum, "stores": {}, "figures": {}}
+    found: dict[str, Any] = {"versions": versions(), "model_sha256": models[0].checksum, "stores": {}, "figures": {}}
 
     def part(store: str, options: Options) -> Evaluation:
         result = evaluate(models, HessianStore(stores / store), folder / "evaluation" / store, options, progress=False)
@@ -47,14 +43,28 @@ def main() -> int:
     found["geometries"] = {name: sum(g.part == name for g in result.geometries) for name in PARTS}
     found["stationary"] = numbers(result.figures(result.models[0], stationary))
     found["reactions"], found["reaction_list"] = {}, []
-    if args.paths:
-        paths = part("neb.zarr", Options(neb=True, relax=False, neb_steps=NEB_STEPS))
-        found["reactions"] = numbers(paths.all_figures(paths.models[0]))
+    if paths:
+        bands = part("neb.zarr", Options(neb=True, relax=False, neb_steps=NEB_STEPS))
+        found["reactions"] = numbers(bands.all_figures(bands.models[0]))
         found["reaction_list"] = [
-            {"name": r.name, "barrier": r.reference_forward, "error": r.forward_error, "failure": r.failure}
-            for r in paths.models[0].reactions
+            {"name": r.name, "barrier": r.reference_forward, **{name: getattr(r, name) for name in OF_A_BAND}}
+            for r in bands.models[0].reactions
         ]
-    (folder / "figures.json").write_text(json.dumps(found, indent=1))
+    return found
+
+
+def main() -> int:
+    """Evaluate the last checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of the training")
+    parser.add_argument("stores", type=Path, help="folder of the test stores")
+    parser.add_argument("--paths", action="store_true", help="search bands, too")
+    args = parser.parse_args()
+    try:
+        found = figures_of(args.folder, args.stores, args.paths)
+    except HessianDataError as exc:
+        parser.error(str(exc))
+    (args.folder / "figures.json").write_text(json.dumps(found, indent=1))
     return 0
 
 

@@ -12,7 +12,26 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from reading import ERRORS, HERE, PARTS, REACTIONS, ROOT, STATIONARY, Result, figure_of, of_plan, read_results, shown
+import numpy as np
+import yaml
+from reading import (
+    ERRORS,
+    HERE,
+    PAIRED,
+    PARTS,
+    REACTIONS,
+    ROOT,
+    STATIONARY,
+    STORE,
+    Result,
+    converged,
+    figure_of,
+    of_plan,
+    read_results,
+    shown,
+)
+
+from nequip_hessian.store import HessianStore
 
 NAME = "reactions-xtb.nequip.zip"
 
@@ -25,17 +44,37 @@ def best(results: list[Result]) -> Result:
     return runs[0]
 
 
-def card(result: Result, size: int) -> str:
+def made_of(result: Result, reactions: int) -> str:
+    """Architecture and training set of the model."""
+    run = result["run"]
+    config = yaml.safe_load((HERE / "train.yaml").read_text())
+    model = config["training_module"]["model"]
+    return (
+        f"NequIP with {model['num_layers']} layers, l = {model['l_max']}, {run['features']} features, cutoff "
+        f"{config['cutoff_radius']:g} Å, {model['model_dtype']}; trained on all points (stationary, path, displaced), "
+        f"with their Hessians, of the {reactions} training reactions of the split `reaction_all`, {run['updates']} "
+        f"updates of {run['batch']} geometries."
+    )
+
+
+def training_reactions(store: HessianStore) -> int:
+    """Reactions in the training part of `reaction_all`."""
+    codes, parts = store.split("reaction_all")
+    return len(np.unique(store.group[codes == parts.index("train")]))
+
+
+def card(result: Result, size: int, reactions: int) -> str:
     """The model card, in Markdown."""
-    run, name = result["run"], result["file"].removesuffix(".json")
+    name = result["file"].removesuffix(".json")
     lines = [
         "# A model to start with",
         "",
         f"`{NAME}` ({size / 1e6:.1f} MB): NequIP, trained on energies, forces and Hessians of "
         "[reactions-xtb](../datasets/reactions-xtb/README.md) (GFN2-xTB; H, C, N, O; gas phase, closed shell). "
         f"It is the run `{name}` of [the experiment](../experiments/seed-table/README.md), and all figures below are "
-        f"from its result file. Training: {result['training']['cpu_seconds'] / 3600:.1f} CPU hours on one core "
-        f"({result['processor']}, {result['date']}), {run['updates']} updates.",
+        f"from its result file. {made_of(result, reactions)} Training took "
+        f"{result['training']['cpu_seconds'] / 3600:.1f} CPU hours on one core ({result['processor']}, "
+        f"{result['date']}).",
         "",
         "```bash",
         f"nequip-hessian vibrations models/{NAME} molecule.xyz --optimise",
@@ -47,12 +86,30 @@ def card(result: Result, size: int) -> str:
     for metric, (title, unit, scale) in ERRORS.items():
         cells = [shown([v] if (v := figure_of(result, part, metric)) is not None else [], scale) for part in PARTS]
         lines.append(f"| {title}, {unit} | " + " | ".join(cells) + " |")
-    lines += ["", "| at stationary points and on reactions | |", "|---|---:|"]
+    lines += [
+        "",
+        "Energies after the [composition shift](../docs/metrics.md).",
+        "",
+        "| at stationary points and on reactions | |",
+        "|---|---:|",
+    ]
     for where, metrics in (("stationary", STATIONARY), ("reactions", REACTIONS)):
         for metric, (title, unit, scale) in metrics.items():
             value = figure_of(result, where, metric)
-            lines.append(f"| {title}{', ' + unit if unit else ''} | {shown([] if value is None else [value], scale)} |")
+            of = f", {CONVERGED}" if metric in PAIRED else ""
+            lines.append(
+                f"| {title.split(' (')[0]}{', ' + unit if unit else ''}{of.format(*band_counts(result))} | "
+                f"{shown([] if value is None else [value], scale)} |"
+            )
     return "\n".join([*lines, "", *ADVICE, ""])
+
+
+CONVERGED = "the {} of {} bands that converged"
+
+
+def band_counts(result: Result) -> tuple[int, int]:
+    """How many bands converged, of how many."""
+    return len(converged(result)), len(result["reaction_list"])
 
 
 ADVICE = [
@@ -66,6 +123,7 @@ ADVICE = [
     "- Numbers to publish: it imitates GFN2-xTB, and the table says how closely.",
     "- Other elements (refused), ions, radicals, excited states; molecules with more than seven heavy atoms, "
     "condensed phases, and intermolecular forces beyond 5 Å: untested, expect it to be wrong without a warning.",
+    "- Tests on reactions it was trained on: evaluate it with `--split reaction` or `reaction_all`, no other scheme.",
     "- Energies of different compositions against each other: only differences at one composition were tested.",
 ]
 
@@ -89,6 +147,7 @@ def main() -> int:
         "--results", type=Path, default=HERE / "results", help="folder of results (default: beside this)"
     )
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "models", help="folder to write (default: models)")
+    parser.add_argument("--store", type=Path, default=STORE, help="the data set (default: as shipped)")
     args = parser.parse_args()
     try:
         result = best(read_results(args.results))
@@ -101,7 +160,8 @@ def main() -> int:
     if not target.is_file():
         print(f"package.py: error: {target}: no such file; --work makes it", file=sys.stderr)
         return 1
-    (args.output / "README.md").write_text(card(result, target.stat().st_size))
+    reactions = training_reactions(HessianStore(args.store))
+    (args.output / "README.md").write_text(card(result, target.stat().st_size, reactions))
     return 0
 
 

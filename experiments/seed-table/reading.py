@@ -12,6 +12,7 @@ from plan import PLANS
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+STORE = ROOT / "datasets" / "reactions-xtb" / "reactions-xtb.zarr"
 ARMS = ("E", "E-F", "E-F-H")
 PARTS = {"test": "reactants, transition states, products", "test_irc": "reaction paths", "test_displaced": "displaced"}
 ERRORS = {
@@ -31,10 +32,13 @@ STATIONARY = {
 }
 REACTIONS = {
     "single_point_barrier_mae": ("barrier MAE at the reference geometries", "meV", 1000),
-    "barrier_mae": ("NEB barrier MAE (converged)", "meV", 1000),
+    "barrier_mae": ("NEB barrier MAE (bands that converged in every arm)", "meV", 1000),
     "neb_failure_rate": ("NEBs that failed", "%", 100),
-    "ts_rmsd": ("RMSD of the transition state", "Å", 1),
+    "ts_rmsd": ("RMSD of the transition state (the same bands)", "Å", 1),
 }
+SHARES = ("imaginary_agreement", "neb_failure_rate")  # whose change is told in points
+COSINES = ("projected_cosine_1",)  # whose change is told as it is
+PAIRED = ("barrier_mae", "ts_rmsd")  # of converged bands: over those that converged with both arms
 BETTER_HIGH = ("imaginary_agreement", "projected_cosine_1")
 DATA = {  # training sets, in the order of the page
     "mixed": "stationary points, and off-equilibrium energies and forces in every arm",
@@ -87,8 +91,47 @@ def _plain(value: float, digits: int) -> str:
     return f"{value:.{digits}g}" if abs(value) < 10**digits - 0.5 else f"{value:.0f}"
 
 
-def gain(first: list[float], second: list[float]) -> str:
-    """Change of the mean from first to second, in percent."""
+def gain(name: str, first: list[float], second: list[float]) -> str:
+    """Change of the mean of a figure from first to second: in percent, of shares in points."""
     if not first or not second or mean(first) == 0:
         return "–"
+    if name in SHARES:
+        return f"{100 * (mean(second) - mean(first)):+.1f} points"
+    if name in COSINES:
+        return f"{mean(second) - mean(first):+.2f}"
     return f"{100 * (mean(second) / mean(first) - 1):+.0f} %"
+
+
+def with_common_bands(groups: dict[str, list[Result]]) -> dict[str, list[Result]]:
+    """The results that searched bands, errors of converged bands restricted to reactions that converged in every arm.
+
+    Bands of hard reactions converge with one arm and not with the other; means over different reactions would compare
+    the reactions. Arms are paired seed by seed.
+    """
+    searched = {arm: [r for r in found if r["reaction_list"]] for arm, found in groups.items()}
+    searched = {arm: found for arm, found in searched.items() if found}
+    restricted: dict[str, list[Result]] = {}
+    for arm, found in searched.items():
+        restricted[arm] = []
+        for result in found:
+            partners = [r for others in searched.values() for r in others if r["run"]["seed"] == result["run"]["seed"]]
+            common = set.intersection(*(converged(r) for r in partners)) if len(partners) == len(searched) else set()
+            bands = [band for band in result["reaction_list"] if band["name"] in common]
+            figures = {name: figure for name, figure in result["reactions"].items() if name not in PAIRED}
+            if bands:
+                errors = [abs(band[end]) for band in bands for end in ("forward_error", "reverse_error")]
+                figures["barrier_mae"] = {"value": mean(errors), "count": len(bands), "unit": "eV"}
+                rmsd = mean(band["ts_rmsd"] for band in bands)
+                figures["ts_rmsd"] = {"value": rmsd, "count": len(bands), "unit": "Å"}
+            restricted[arm].append(result | {"reactions": figures})
+    return restricted
+
+
+def converged(result: Result) -> set[str]:
+    """Names of the reactions whose band converged."""
+    return {band["name"] for band in result["reaction_list"] if band["failure"] is None}
+
+
+def timed(results: list[Result]) -> list[tuple[Result, float]]:
+    """The runs whose CPU seconds are known: of no piece of them was the cost lost when it was killed."""
+    return [(r, r["training"]["cpu_seconds"]) for r in results if not r["training"].get("pieces_of_unknown_cost")]

@@ -22,6 +22,10 @@ from plan import PLANS, Run
 from stores import make_stores
 from tqdm import tqdm
 
+from nequip_hessian.errors import StoreError
+from nequip_hessian.store import HessianStore
+from nequip_hessian.store.checksum import content_checksum
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -55,10 +59,15 @@ def hydra(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+def training_store(run: Run, stores: Path) -> Path:
+    """The store that a run is trained on."""
+    return stores / ("all.zarr" if run.data == "all" else "train.zarr")
+
+
 def overrides(run: Run, stores: Path, folder: Path) -> list[str]:
     """Everything that tells one run from another."""
     values: dict[str, Any] = {
-        "store": stores / ("all.zarr" if run.data == "all" else "train.zarr"),
+        "store": training_store(run, stores),
         "split": run.scheme,
         "hessian": run.hessian,
         "updates": run.updates,
@@ -123,6 +132,8 @@ def do(run: Run, stores: Path, work: Path, results: Path, extra: list[str]) -> s
         if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment(), check=False).returncode:
             raise RuntimeError(f"{run.name}: the evaluation failed; see {folder / 'evaluate.log'}")
     found = json.loads((folder / "figures.json").read_text())
+    source = training_store(run, stores)
+    found["stores"][source.name] = content_checksum(HessianStore(source).attributes)
     result = {
         "run": run.as_dict(),
         "settings": run.settings,
@@ -153,8 +164,8 @@ def processor() -> str:
 def main() -> int:
     """Do all runs that have no result yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store", type=Path, required=True, help="the built data set reactions-xtb")
-    parser.add_argument("--work", type=Path, required=True, help="folder for derived stores, logs and checkpoints")
+    parser.add_argument("--store", type=Path, help="the built data set reactions-xtb")
+    parser.add_argument("--work", type=Path, help="folder for derived stores, logs and checkpoints")
     parser.add_argument(
         "--results", type=Path, default=HERE / "results", help="folder of results (default: beside this)"
     )
@@ -169,12 +180,19 @@ def main() -> int:
     )
     args = parser.parse_args()
     runs = [run for run in PLANS[args.plan]() if args.only in run.name]
+    if not runs:
+        parser.error(f"--only {args.only}: no run of the plan {args.plan} has this in its name; see --list")
     missing = [run for run in runs if not (args.results / f"{run.name}.json").exists()]
     if args.list:
         print("\n".join(f"{'to do' if run in missing else 'done ':6}{run.name}" for run in runs))
         return 0
+    if args.store is None or args.work is None:
+        parser.error("--store and --work are needed to run anything")
     stores = args.work.resolve() / "stores"
-    make_stores(args.store, stores)
+    try:
+        make_stores(args.store, stores)
+    except StoreError as exc:
+        parser.error(f"--store: {exc}")
     args.results.mkdir(parents=True, exist_ok=True)
     failed = 0
     with ThreadPoolExecutor(args.processes) as pool, tqdm(total=len(runs), initial=len(runs) - len(missing)) as bar:

@@ -27,34 +27,33 @@ from reading import (
     REACTIONS,
     ROOT,
     STATIONARY,
+    STORE,
     Result,
     gain,
     of_plan,
     read_results,
     select,
     shown,
+    timed,
     values,
+    with_common_bands,
 )
 from stores import training_counts
-from summary import in_short
+from summary import at_a_glance, in_short
 
+from nequip_hessian.errors import StoreError
 from nequip_hessian.store import HessianStore
 
-STORE = ROOT / "datasets" / "reactions-xtb" / "reactions-xtb.zarr"
-PUBLISHED = {"shifted_energy_rmse": -29, "force_rmse": -48, "hessian_rmse": -77}  # %, E-F-H against E-F, displaced
 
-
-def comparison(groups: dict[str, list[Result]], where: str, metrics: dict[str, Any], published: bool) -> list[str]:
+def comparison(groups: dict[str, list[Result]], where: str, metrics: dict[str, Any]) -> list[str]:
     """One table: a row a metric, a column an arm, and the change between the last two arms, if there are two."""
     arms = [arm for arm in groups if groups[arm]]
     last = arms[-2:] if len(arms) > 1 else []
-    heads = [*arms, *([f"{last[1]} against {last[0]}"] if last else []), *(["published"] if published else [])]
+    heads = [*arms, *([f"{last[1]} against {last[0]}"] if last else [])]
     lines = ["| | " + " | ".join(heads) + " |", "|---" + "|---:" * len(heads) + "|"]
     for name, (title, unit, scale) in metrics.items():
         cells = [shown(values(groups[arm], where, name), scale) for arm in arms]
-        cells += [gain(*(values(groups[arm], where, name) for arm in last))] if last else []
-        if published:
-            cells.append(f"{PUBLISHED[name]:+d} %" if name in PUBLISHED else "")
+        cells += [gain(name, *(values(groups[arm], where, name) for arm in last))] if last else []
         better = " (higher is better)" if name in BETTER_HIGH else ""
         lines.append(f"| {title}{', ' + unit if unit else ''}{better} | " + " | ".join(cells) + " |")
     return [*lines, ""]
@@ -71,16 +70,26 @@ def main_table(results: list[Result], data: str) -> list[str]:
     for part, title in PARTS.items():
         count = next(r for found in chosen.values() for r in found)["geometries"][part]
         lines += [f"Held-out reactions, {title} ({count} geometries)", ""]
-        lines += comparison(chosen, part, ERRORS, part == "test_displaced" and bool(chosen["E-F-H"]))
+        lines += comparison(chosen, part, ERRORS)
     lines += ["Vibrations of the held-out stationary points, at the reference geometries", ""]
-    lines += comparison(chosen, "stationary", STATIONARY, False)
-    searched = {arm: [r for r in found if r["reaction_list"]] for arm, found in chosen.items()}
-    if any(searched.values()):
-        reactions = max(len(r["reaction_list"]) for found in searched.values() for r in found)
-        seeds = ", ".join(f"{arm} {len(found)}" for arm, found in searched.items() if found)
-        lines += [f"Barriers of {reactions} held-out reactions (seeds: {seeds})", ""]
-        lines += comparison(searched, "reactions", REACTIONS, False)
+    lines += comparison(chosen, "stationary", STATIONARY)
+    lines += bands(with_common_bands(chosen))
     return [*lines, sources([r for found in chosen.values() for r in found]), ""]
+
+
+def bands(searched: dict[str, list[Result]]) -> list[str]:
+    """Barriers of the runs that searched bands, with the number of bands behind the means."""
+    if not searched:
+        return []
+    runs = [r for found in searched.values() for r in found]
+    seeds = ", ".join(f"{arm} {len(found)}" for arm, found in searched.items())
+    counts = [r["reactions"].get("barrier_mae", {}).get("count", 0) for r in next(iter(searched.values()))]
+    lines = [
+        f"Barriers of {len(runs[0]['reaction_list'])} held-out reactions (seeds: {seeds}; bands that converged in "
+        f"every arm, seed by seed: {', '.join(map(str, counts))})",
+        "",
+    ]
+    return lines + comparison(searched, "reactions", REACTIONS)
 
 
 def sources(results: list[Result]) -> str:
@@ -113,11 +122,6 @@ def cost_table(results: list[Result]) -> list[str]:
     machines = sorted({r["processor"] for r in results})
     dates = sorted({r["date"] for r in results})
     return [*lines, "", f"Processor: {', '.join(machines)}; {dates[0]} to {dates[-1]}.", ""]
-
-
-def timed(results: list[Result]) -> list[tuple[Result, float]]:
-    """The runs whose CPU seconds are known: of no piece of them was the cost lost when it was killed."""
-    return [(r, r["training"]["cpu_seconds"]) for r in results if not r["training"].get("pieces_of_unknown_cost")]
 
 
 def efficiency(results: list[Result], output: Path, store: HessianStore) -> list[str]:
@@ -194,8 +198,8 @@ def special_tables(results: list[Result]) -> list[str]:
             + " CPU minutes a training. Displaced points, then stationary points.",
             "",
         ]
-        lines += comparison(groups, "test_displaced", ERRORS, False)
-        lines += comparison(groups, "stationary", STATIONARY, False)
+        lines += comparison(groups, "test_displaced", ERRORS)
+        lines += comparison(groups, "stationary", STATIONARY)
         lines += [sources(groups["E-F long"]), ""]
     few = {arm: select(results, fraction="few", arm=arm) for arm in ("E-F", "E-F-H", "E-F-H full")}
     if few["E-F-H full"] and few["E-F-H"]:
@@ -204,12 +208,12 @@ def special_tables(results: list[Result]) -> list[str]:
             "The same stationary points of at most 50 reactions and the same number of updates; displaced points.",
             "",
         ]
-        lines += comparison(few, "test_displaced", ERRORS, False)
+        lines += comparison(few, "test_displaced", ERRORS)
         lines += [sources([r for found in few.values() for r in found]), ""]
     allegro = {arm: select(results, model="allegro", arm=arm) for arm in ("E-F", "E-F-H")}
     if allegro["E-F"] and allegro["E-F-H"]:
         lines += ["## Allegro", "", "Training set `mixed`, displaced points.", ""]
-        lines += comparison(allegro, "test_displaced", ERRORS, False)
+        lines += comparison(allegro, "test_displaced", ERRORS)
         lines += [sources([r for found in allegro.values() for r in found]), ""]
     return lines
 
@@ -231,6 +235,7 @@ def page(everything: list[Result], folder: Path, figures: Path, store: HessianSt
     ]
     arms_plot(results, figures / "arms.svg")
     lines += ["![errors of the three arms: a bar for the mean, a mark for each seed](figures/arms.svg)", ""]
+    lines += at_a_glance(results)
     for data in DATA:
         lines += main_table(results, data)
     lines += [*efficiency(results, figures, store), *special_tables(results)]
@@ -274,10 +279,12 @@ def main() -> int:
     results = read_results(args.results)
     if not of_plan(results, "seed-table"):
         parser.error(f"no result in {args.results}; run.py makes them")
+    try:
+        store = HessianStore(args.store)
+    except StoreError as exc:
+        parser.error(f"--store: {exc}")
     (args.output / "figures").mkdir(parents=True, exist_ok=True)
-    (args.output / "results.md").write_text(
-        page(results, args.results, args.output / "figures", HessianStore(args.store))
-    )
+    (args.output / "results.md").write_text(page(results, args.results, args.output / "figures", store))
     write_csv(results, args.results / "results.csv")
     return 0
 

@@ -20,6 +20,8 @@ from plan import FORCES_RMS, LOSSES, RATES, SCALES, Run
 from run import HERE, hydra, train
 from stores import make_stores
 
+from nequip_hessian.errors import StoreError
+
 UPDATES = 1000
 TRIED_RATES = (0.003, 0.01, 0.03, 0.1)
 FORCE_SHARES = (1.0, 10.0)
@@ -122,7 +124,10 @@ def main() -> int:
     parser.add_argument("--stage", choices=STAGES, help="only these trials; default: all")
     args = parser.parse_args()
     stores = args.work.resolve() / "stores"
-    make_stores(args.store, stores)
+    try:
+        make_stores(args.store, stores)
+    except StoreError as exc:
+        parser.error(f"--store: {exc}")
     file = HERE / "tuning.json"
     results = json.loads(file.read_text()) if file.exists() else {}
     todo = {}

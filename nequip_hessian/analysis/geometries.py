@@ -39,7 +39,7 @@ def read_geometries(path: str | Path) -> list[Atoms]:
     """
     place = Path(path)
     if not place.is_file():
-        raise FormatError(f"{path}: no such file")
+        raise FormatError(f"{path}: {'a folder, not a file' if place.is_dir() else 'no such file'}")
     if place.stat().st_size == 0:
         raise FormatError(f"{path}: the file is empty")
     try:

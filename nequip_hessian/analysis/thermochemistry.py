@@ -123,19 +123,14 @@ def thermochemistry(
         ConfigError: temperature or pressure not positive, a symmetry number or multiplicity below 1, an unknown
             treatment, or a real mode of no frequency.
     """
-    if not (temperature > 0 and pressure > 0 and math.isfinite(temperature) and math.isfinite(pressure)):
-        raise OptionError(f"thermochemistry: expected T and p above 0, found {temperature} K and {pressure} Pa")
-    if symmetry_number < 1 or multiplicity < 1:
-        raise OptionError(
-            f"thermochemistry: expected symmetry number and multiplicity of 1 or more, found {symmetry_number} and "
-            f"{multiplicity}"
-        )
-    if treatment not in TREATMENTS:
-        raise OptionError(f"thermochemistry: expected one of {', '.join(TREATMENTS)}, found {treatment!r}")
+    _check_options(temperature, pressure, symmetry_number, multiplicity, treatment)
     values = np.asarray(wavenumbers, dtype=np.float64)
     real = values[values > 0]
     if np.any(values == 0) or np.any(~np.isfinite(values)):
-        raise ConfigError("thermochemistry: a mode of no frequency; give projected modes only")
+        raise ConfigError(
+            "thermochemistry: a vibration of zero frequency, which has no entropy as an oscillator: atoms that do not "
+            "interact, or modes that were not projected"
+        )
     kt = BOLTZMANN * temperature
     quanta = real * CM_TO_EV
     rotation_energy, rotation_entropy = _rotation(positions, masses, temperature, symmetry_number)
@@ -156,6 +151,20 @@ def thermochemistry(
         len(real),
         int(np.sum(values < 0)),
     )
+
+
+def _check_options(
+    temperature: float, pressure: float, symmetry_number: int, multiplicity: int, treatment: str
+) -> None:
+    if not (temperature > 0 and pressure > 0 and math.isfinite(temperature) and math.isfinite(pressure)):
+        raise OptionError(f"thermochemistry: expected T and p above 0, found {temperature} K and {pressure} Pa")
+    if symmetry_number < 1 or multiplicity < 1:
+        raise OptionError(
+            f"thermochemistry: expected symmetry number and multiplicity of 1 or more, found {symmetry_number} and "
+            f"{multiplicity}"
+        )
+    if treatment not in TREATMENTS:
+        raise OptionError(f"thermochemistry: expected one of {', '.join(TREATMENTS)}, found {treatment!r}")
 
 
 def _translation_entropy(mass: float, temperature: float, pressure: float) -> float:

@@ -105,7 +105,9 @@ def _reactions(reactions: list[dict[str, Any]]) -> list[str]:
     lines = [f"\n{'reaction':<32} {'barrier/eV':>10} {'energy/eV':>10} {'path points':>12}"]
     for one in reactions[:MAX_REACTIONS]:
         barrier, energy = ("-" if one[key] is None else f"{one[key]:.3f}" for key in ("barrier", "reaction_energy"))
-        lines.append(f"{one['label'] or one['group']!s:<32.32} {barrier:>10} {energy:>10} {one['path_points']:>12}")
+        name = str(one["label"] or one["group"])
+        name = name if len(name) <= 32 else name[:31] + "…"
+        lines.append(f"{name:<32} {barrier:>10} {energy:>10} {one['path_points']:>12}")
     rest = len(reactions) - MAX_REACTIONS
     return [*lines, f"... and {rest} more (all with --json)"] if rest > 0 else lines
 

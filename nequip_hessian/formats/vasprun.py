@@ -52,22 +52,12 @@ def read_vasprun(path: str | Path) -> Iterator[LabelledGeometry]:
     """
     source = read_source(path)
     root = _parse(source)
-    dynmat = list(root.iter("dynmat"))
-    array = None if not dynmat else dynmat[-1].find("varray[@name='hessian']")
-    if array is None:
-        raise source.error(
-            "no Hessian in this file: there is no dynmat in it; VASP writes second derivatives in jobs with IBRION "
-            "5, 6, 7 or 8 only",
-            kind=NoHessianError,
-        )
-    unit = (dynmat[-1].findtext("i[@name='unit']") or "").strip()
-    if unit not in _UNITS:
-        raise source.error(f"dynmat: expected no unit or THz^2, found {unit!r}")
+    dynmat, array, unit = _second_derivatives(source, root)
     atoms, masses = _ions(source, root)
     cell, positions, free = _geometry(source, root, len(atoms))
     weighted = _rows(source, array, (3 * len(free), 3 * len(free)), "dynmat")
     root_mass = np.sqrt(np.repeat(masses[free], 3))
-    values = dynmat[-1].find("v[@name='eigenvalues']")
+    values = dynmat.find("v[@name='eigenvalues']")
     eigenvalues = None if values is None else numbers(values.text or "", source, 1, 3 * len(free), "eigenvalues")
     energy, forces = _first_step(source, root, positions, cell)
     missing = {name for name, value in (("energy", energy), ("forces", forces)) if value is None}
@@ -101,6 +91,24 @@ def read_vasprun(path: str | Path) -> Iterator[LabelledGeometry]:
             masses_from="file",
         ),
     )
+
+
+def _second_derivatives(
+    source: Source, root: ElementTree.Element
+) -> tuple[ElementTree.Element, ElementTree.Element, str]:
+    """The last block of second derivatives, its matrix, and its unit."""
+    found = list(root.iter("dynmat"))
+    array = None if not found else found[-1].find("varray[@name='hessian']")
+    if array is None:
+        raise source.error(
+            "no Hessian in this file: there is no dynmat in it; VASP writes second derivatives in jobs with IBRION "
+            "5, 6, 7 or 8 only",
+            kind=NoHessianError,
+        )
+    unit = (found[-1].findtext("i[@name='unit']") or "").strip()
+    if unit not in _UNITS:
+        raise source.error(f"dynmat: expected no unit or THz^2, found {unit!r}")
+    return found[-1], array, unit
 
 
 def _parse(source: Source) -> ElementTree.Element:
