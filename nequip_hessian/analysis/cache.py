@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nequip_hessian.analysis.answers import Answers
 from nequip_hessian.analysis.path import ReactionPath
 from nequip_hessian.analysis.prediction import Prediction
 from nequip_hessian.analysis.relaxed import RelaxedMinimum
@@ -80,6 +81,10 @@ class Cache:
             return None
         with np.load(path, allow_pickle=False) as content:
             return {key: content[key] for key in content.files}
+
+    def answers(self, name: str) -> Answers:
+        """What a model has answered to a search of this name."""
+        return Answers(self.folder / f"{name}.answers")
 
     def put_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Keep what JSON can hold; numbers come back exactly."""

@@ -32,6 +32,7 @@ from ase.calculators.calculator import Calculator, CalculatorError, all_changes
 from ase.mep import NEB
 from ase.optimize import FIRE, LBFGS
 
+from nequip_hessian.analysis.answers import Answers
 from nequip_hessian.analysis.interpolation import interpolate
 from nequip_hessian.analysis.optimisation import relax
 from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms
@@ -110,8 +111,9 @@ class ReactionPath:
 class _Band:
     """Evaluates all images of a band whose positions changed in one call of the model."""
 
-    def __init__(self, calculator: Any, images: Sequence[Atoms]) -> None:
+    def __init__(self, calculator: Any, images: Sequence[Atoms], answers: Answers | None) -> None:
         self.calculator = calculator
+        self._answers = answers
         self.images = list(images)
         self._known: list[tuple[Array, float, Array] | None] = [None] * len(images)
         for index, image in enumerate(self.images):
@@ -122,14 +124,23 @@ class _Band:
         stale = [i for i, image in enumerate(self.images) if not self._is_known(i, image.positions)]
         if index in stale:
             bare = [Atoms(self.images[i].numbers, self.images[i].positions, info=self.images[i].info) for i in stale]
-            for i, (energy, forces) in zip(stale, evaluate_atoms(self.calculator, bare), strict=True):
-                if not (np.isfinite(energy) and np.all(np.isfinite(forces))):
-                    raise ValueError("energy or forces of an image are not finite")
+            for i, (energy, forces) in zip(stale, self._ask(bare), strict=True):
                 self._known[i] = (self.images[i].positions.copy(), energy, np.asarray(forces, dtype=np.float64))
         known = self._known[index]
         if known is None:
             raise ValueError("an image was not evaluated")
         return known[1], known[2]
+
+    def _ask(self, images: Sequence[Atoms]) -> list[tuple[float, Array]]:
+        kept = None if self._answers is None else self._answers.kept(images)
+        if kept is not None:
+            return kept
+        found = evaluate_atoms(self.calculator, images)
+        if not all(np.isfinite(energy) and np.all(np.isfinite(forces)) for energy, forces in found):
+            raise ValueError("energy or forces of an image are not finite")
+        if self._answers is not None:
+            self._answers.keep(images, found)
+        return found
 
     def _is_known(self, index: int, positions: Array) -> bool:
         known = self._known[index]
@@ -162,6 +173,7 @@ def reaction_path(
     fmax: float = NEB_TOLERANCE,
     steps: int = NEB_STEPS,
     on_step: Callable[[], None] | None = None,
+    answers: Answers | None = None,
 ) -> ReactionPath:
     """Find the minimum energy path between two minima with a model.
 
@@ -173,6 +185,7 @@ def reaction_path(
         steps: at most so many FIRE steps of the climbing band; before them at most an eighth of that of LBFGS and
             half of it of FIRE without climbing
         on_step: called after every optimiser step, for a progress bar
+        answers: where the model's answers along the band are kept; a search that was cut goes on from them
 
     Returns:
         The path. End points that cannot be compared or relaxed, a model that raises, or a band that does
@@ -192,7 +205,7 @@ def reaction_path(
         return _no_path("reactant and product relax to the same minimum")
     try:
         guess, name = interpolate(ends[0].atoms, ends[1].atoms, images)
-        return _run(guess, name, ends[0].atoms, calculator, fmax, steps, on_step)
+        return _run(guess, name, ends[0].atoms, calculator, fmax, steps, on_step, answers)
     except Exception as exc:  # whatever a foreign model raises is that model's failure
         return _no_path(f"{type(exc).__name__}: {exc}".splitlines()[0])
 
@@ -209,6 +222,7 @@ def _run(
     fmax: float,
     steps: int,
     on_step: Callable[[], None] | None,
+    answers: Answers | None,
 ) -> ReactionPath:
     taken, residual, reason, converged = 0, float("nan"), "", False
     lbfgs: tuple[_Stage, ...] = ((LBFGS, fmax, max(steps // 8, 10), True),)
@@ -217,7 +231,7 @@ def _run(
         band = [template.copy() for _ in guess]
         for image, positions in zip(band, guess, strict=True):
             image.positions = positions
-        _Band(calculator, band)
+        _Band(calculator, band, answers)
         neb = NEB(band, method="improvedtangent", remove_rotation_and_translation=False)
         try:
             for optimiser, tolerance, budget, climb in stages:

@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+SETTINGS = ("images", "fmax", "steps")
+
 _EPILOG = """\
 examples:
   nequip-hessian neb model.nequip.zip reactant.xyz product.xyz -o neb/
   nequip-hessian neb tblite reactant.xyz product.xyz --images 13 --fmax 0.02
 
 the highest image (neb/ts_guess.xyz) is a guess for nequip-hessian ts
+interrupted, the same command goes on where it was
 
 exit status: 0 converged, with a maximum and an imaginary mode there; 1 not (what there is is written all the same)
 """
@@ -49,26 +52,41 @@ def run(args: argparse.Namespace) -> int:
     """Relax the band, print the table, write what was asked for."""
     from nequip_hessian.cli._output import folder_to_write
 
-    folder_to_write(args.output)
-    from tqdm import tqdm
-
-    from nequip_hessian.analysis.path import reaction_path
-    from nequip_hessian.cli._potential import geometry, potential
+    out = folder_to_write(args.output)
+    from nequip_hessian.cli._potential import geometry, potential_source
     from nequip_hessian.errors import OptionError
     from nequip_hessian.report.job import band_table, write_neb
 
     if args.images < 3 or args.steps < 1 or not args.fmax > 0:
         raise OptionError("neb: expected 3 or more images, one or more steps and fmax above 0")
     reactant, product = (geometry(args, path) for path in (args.reactant, args.product))
-    calculator = potential(args)
-    with tqdm(desc="neb", unit=" steps", disable=None, leave=False) as bar:
-        path = reaction_path(
-            reactant, product, calculator, images=args.images, fmax=args.fmax, steps=args.steps, on_step=bar.update
-        )
+    source = potential_source(args)
+    try:
+        path = _search(source, reactant, product, {name: getattr(args, name) for name in SETTINGS}, out)
+    except KeyboardInterrupt:
+        where = "the same command goes on where it was" if out else "with -o it would go on from there"
+        print(f"nequip-hessian neb: interrupted; {where}", file=sys.stderr)
+        return 130
     print(band_table(path))
-    if args.output:
-        origin = {name: getattr(args, name) for name in ("model", "reactant", "product", "images", "fmax", "steps")}
-        write_neb(Path(args.output), path, reactant, origin)
+    if out is not None:
+        origin = {name: getattr(args, name) for name in ("model", "reactant", "product", *SETTINGS)}
+        write_neb(out, path, reactant, origin)
     if path.failure:
         print(f"nequip-hessian neb: {path.failure}", file=sys.stderr)
     return 1 if path.failure else 0
+
+
+def _search(source: Any, reactant: Any, product: Any, settings: dict[str, Any], out: Path | None) -> Any:
+    from tqdm import tqdm
+
+    from nequip_hessian import __version__
+    from nequip_hessian.analysis.cache import Cache
+    from nequip_hessian.analysis.jobs import job_name
+    from nequip_hessian.analysis.path import reaction_path
+
+    calculator, answers = source.load(), None
+    if out is not None:
+        ends = [job_name("end", atoms, settings) for atoms in (reactant, product)]
+        answers = Cache(out / "cache", {"model": source.identity, "ends": ends, "version": __version__}).answers("band")
+    with tqdm(desc="neb", unit=" steps", disable=None, leave=False) as bar:
+        return reaction_path(reactant, product, calculator, on_step=bar.update, answers=answers, **settings)
