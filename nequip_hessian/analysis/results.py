@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.analysis.accuracy import GeometryErrors
+from nequip_hessian.analysis.bootstrap import Interval, change_intervals
 from nequip_hessian.analysis.gas_errors import GasErrors
 from nequip_hessian.analysis.md import Dynamics
 from nequip_hessian.analysis.neighbours import distance_bin, distance_bins, size_bin, size_bins
@@ -110,6 +111,7 @@ class Evaluation:
     models: list[ModelResult]
     references: list[ReferencePath] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    _intervals: dict[tuple[str, str], dict[str, Interval]] = field(default_factory=dict, repr=False)
 
     def figures(self, model: ModelResult, indices: list[int] | None = None) -> dict[str, Figure]:
         """Figures of one model over some positions in `geometries`, default all."""
@@ -159,6 +161,28 @@ class Evaluation:
             figures |= {name: everything[name] for name in everything if name.endswith(_OVER_ALL)}
             found.append(figures)
         return found[0], found[1]
+
+    def intervals(self, first: ModelResult, second: ModelResult) -> dict[str, Interval]:
+        """How far the change of each figure over geometries would vary with the choice of test groups.
+
+        Over the geometries that both models answered, the rates over all; a geometry without a group is its own.
+        """
+        pair = (first.name, second.name)
+        if pair not in self._intervals:
+            self._intervals[pair] = self._find_intervals(first, second)
+        return self._intervals[pair]
+
+    def _find_intervals(self, first: ModelResult, second: ModelResult) -> dict[str, Interval]:
+        alone = [[self.figures(model, [i]) for i in range(len(self.geometries))] for model in (first, second)]
+        groups = [geometry.group or geometry.index for geometry in self.geometries]
+        shared = [i for i in range(len(groups)) if not (first.errors[i].failure or second.errors[i].failure)]
+        if not shared:
+            return {}
+        over_all = change_intervals(alone[0], alone[1], groups)
+        some = [[one[i] for i in shared] for one in alone]
+        over_shared = change_intervals(some[0], some[1], [groups[i] for i in shared])
+        rates = {name: interval for name, interval in over_all.items() if name.endswith(_OVER_ALL)}
+        return {name: interval for name, interval in over_shared.items() if not name.endswith(_OVER_ALL)} | rates
 
     def by_kind(self, model: ModelResult) -> dict[str, dict[str, Figure]]:
         """Figures by the kind of geometry."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from nequip_hessian.analysis.bootstrap import Interval
 from nequip_hessian.analysis.outcome_figures import GAS_METRICS, IRC_METRICS, MD_METRICS, SADDLE_METRICS
 from nequip_hessian.analysis.reactions import REACTION_METRICS
 from nequip_hessian.analysis.relaxed import RELAXED_METRICS
@@ -21,6 +22,12 @@ ALL_METRICS: Final[dict[str, Metric]] = {
     **MD_METRICS,
     "consistency": Metric("1", "Hessian against differences of the model's own forces (largest relative error)"),
 }
+
+INTERVALS: Final = (
+    "In brackets the 95 % interval of a change under another choice of test molecules (paired bootstrap over groups); "
+    "where it holds zero, the models are not told apart. How another seed of a training would change it is another "
+    "question. "
+)
 
 NO_CONTEST: Final = ("consistency",)
 """Figures that are rounding or a fault: no model is better by them."""
@@ -135,18 +142,22 @@ def cell(name: str, figure: Figure) -> str:
     return f"{text} ({number(figure.value)} eV)" if unit == "kcal/mol" else text
 
 
-def change(name: str, baseline: Figure, figure: Figure) -> tuple[str, str]:
+def by_points(name: str) -> bool:
+    """Whether a figure changes by points or as it is, not by per cent: rates, agreements and cosines."""
+    metric = ALL_METRICS[name]
+    return metric.unit == "1" and (metric.better == "higher" or "failure_rate" in name)
+
+
+def change(name: str, baseline: Figure, figure: Figure, interval: Interval | None = None) -> tuple[str, str]:
     """Return the change against the baseline as text, and `better`, `worse` or `same`.
 
     Rates, agreements and cosines change by points, everything else by per cent, and by a factor from eleven on.
-    Empty where either is missing.
+    Empty where either is missing. With an interval, that too; a change whose interval holds zero is `same`.
     """
     if baseline.value is None or figure.value is None or name in NO_CONTEST:
         return "", "same"
     difference = figure.value - baseline.value
-    metric = ALL_METRICS[name]
-    points = metric.unit == "1" and (metric.better == "higher" or "failure_rate" in name)
-    if points:
+    if by_points(name):
         text = f"{100 * difference:+.0f} points" if any(p in name for p in _RATES) else f"{difference:+.2f}"
         visible = abs(difference) >= 0.005
     elif baseline.value == 0:
@@ -159,4 +170,19 @@ def change(name: str, baseline: Figure, figure: Figure) -> tuple[str, str]:
     if not visible:
         return "no change", "same"
     improved = (difference > 0) == (ALL_METRICS[name].better == "higher")
-    return text.replace("-", "−"), "better" if improved else "worse"
+    verdict = "better" if improved else "worse"
+    if interval is not None:
+        text += _range(name, interval)
+        verdict = verdict if interval.decided else "same"
+    return text.replace("-", "−"), verdict
+
+
+def _range(name: str, interval: Interval) -> str:
+    if by_points(name):
+        low, high = interval.difference
+        scale, digits = (100, 0) if any(part in name for part in _RATES) else (1, 2)
+    elif interval.relative is None or max(interval.relative) >= 10:
+        return ""
+    else:
+        (low, high), scale, digits = interval.relative, 100, 0
+    return f" ({scale * low:+.{digits}f} to {scale * high:+.{digits}f})"

@@ -8,9 +8,19 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
+from nequip_hessian.analysis.bootstrap import Interval
 from nequip_hessian.analysis.results import Evaluation, ModelResult
 from nequip_hessian.analysis.summary import Figure
-from nequip_hessian.report.display import ALL_METRICS, KEY_METRICS, NO_CONTEST, SECTIONS, cell, change, number
+from nequip_hessian.report.display import (
+    ALL_METRICS,
+    INTERVALS,
+    KEY_METRICS,
+    NO_CONTEST,
+    SECTIONS,
+    cell,
+    change,
+    number,
+)
 from nequip_hessian.report.figures import colour
 from nequip_hessian.report.outcomes import failure_rows, field_section, outcome_sections
 from nequip_hessian.report.tables import versions
@@ -98,7 +108,12 @@ def _models_head(evaluation: Evaluation, first: str = "") -> str:
     return f"<tr><th>{escape(first)}</th>{heads}</tr>"
 
 
-def _figure_row(name: str, columns: Sequence[Mapping[str, Figure]], pairs: Sequence[tuple[_Figures, _Figures]]) -> str:
+def _figure_row(
+    name: str,
+    columns: Sequence[Mapping[str, Figure]],
+    pairs: Sequence[tuple[_Figures, _Figures]],
+    intervals: Sequence[Mapping[str, Interval]] = (),
+) -> str:
     values = [column[name].value for column in columns]
     known = [value for value in values if value is not None]
     if not known:
@@ -111,7 +126,8 @@ def _figure_row(name: str, columns: Sequence[Mapping[str, Figure]], pairs: Seque
         text = escape(cell(name, column[name]))
         if position and column[name].value is not None:
             before, after = pairs[position][0][name], pairs[position][1][name]
-            difference, verdict = change(name, before, after)
+            interval = intervals[position].get(name) if intervals else None
+            difference, verdict = change(name, before, after, interval)
             shared = f" on {after.n} shared" if difference and after.n != column[name].n else ""
             text += f'<span class="diff {verdict}">{escape(difference + shared)}</span>' if difference else ""
         text += f'<span class="n">n={column[name].n}</span>'
@@ -124,9 +140,10 @@ def figures_table(evaluation: Evaluation) -> str:
     """All figures over everything that was evaluated, by section."""
     columns = [evaluation.all_figures(model) for model in evaluation.models]
     pairs = [evaluation.paired_figures(evaluation.models[0], model) for model in evaluation.models]
+    intervals = [evaluation.intervals(evaluation.models[0], model) for model in evaluation.models]
     rows = [_models_head(evaluation)]
     for section, names in SECTIONS.items():
-        body = "".join(_figure_row(name, columns, pairs) for name in names)
+        body = "".join(_figure_row(name, columns, pairs, intervals) for name in names)
         if body:
             rows.append(f'<tr class="head"><td colspan="{len(columns) + 1}">{escape(section)}</td></tr>{body}')
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
@@ -144,10 +161,10 @@ def subset_table(evaluation: Evaluation, tables: Sequence[Mapping[str, Mapping[s
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
 
-def _card(name: str, before: Figure | None, after: Figure) -> str:
+def _card(name: str, before: Figure | None, after: Figure, interval: Interval | None = None) -> str:
     value, _, rest = cell(name, after).partition(" ")
     unit = rest.partition(" (")[0]
-    difference, verdict = change(name, before, after) if before else ("", "same")
+    difference, verdict = change(name, before, after, interval) if before else ("", "same")
     was = f"baseline {escape(cell(name, before).partition(' (')[0])}<br>" if before else ""
     return (
         f'<div class="card"><div class="what">{escape(ALL_METRICS[name].title)}</div>'
@@ -168,7 +185,12 @@ def summary_section(evaluation: Evaluation) -> str:
         parts.append(f'<div class="cards">{cards}</div><ul>{sentences}</ul>')
     for position, model in enumerate(evaluation.models[1:], start=1):
         before, after = evaluation.paired_figures(baseline, model)
-        cards = "".join(_card(name, before[name], after[name]) for name in KEY_METRICS if after[name].value is not None)
+        intervals = evaluation.intervals(baseline, model)
+        cards = "".join(
+            _card(name, before[name], after[name], intervals.get(name))
+            for name in KEY_METRICS
+            if after[name].value is not None
+        )
         sentences = "".join(f"<li>{escape(text)}</li>" for text in compare(evaluation, model))
         title = f"{_dot(position)}{escape(model.name)} against {_dot(0)}{escape(baseline.name)} (baseline)"
         parts.append(f'<h3>{title}</h3><div class="cards">{cards}</div><ul>{sentences}</ul>')
@@ -261,7 +283,8 @@ def render_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
         summary_section(evaluation),
         f"<section><h2>All figures</h2>{figures_table(evaluation)}"
         '<p class="note">n: number of cases. A change against the baseline is over the cases both models answered; '
-        "rates are over all cases. Definitions: docs/metrics.md of nequip-hessian.</p></section>",
+        f"rates are over all cases. {INTERVALS if len(evaluation.models) > 1 else ''}"
+        "Definitions: docs/metrics.md of nequip-hessian.</p></section>",
         _plots(plots),
     ]
     if any(error.searched for model in evaluation.models for error in model.reactions):

@@ -83,6 +83,11 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
                     for name, path in model.paths.items()
                 },
                 "geometries": [asdict(error) for error in model.errors],
+                "change_intervals": {
+                    name: asdict(found) for name, found in evaluation.intervals(evaluation.models[0], model).items()
+                }
+                if position
+                else {},
             }
         )
     document = {

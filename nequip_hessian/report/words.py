@@ -51,14 +51,17 @@ def compare(evaluation: Evaluation, model: ModelResult) -> list[str]:
     """Say how one model differs from the first one, a sentence a question, over the cases both answered."""
     baseline = evaluation.models[0]
     before, after = evaluation.paired_figures(baseline, model)
+    intervals = evaluation.intervals(baseline, model)
     sentences = []
     for name, what, cases in _SENTENCES:
         first, second = before[name], after[name]
-        text, verdict = change(name, first, second)
+        interval = intervals.get(name)
+        text, verdict = change(name, first, second, interval)
         if not text:
             continue
         mean = f"mean absolute error of {what} {cell(name, second)} against {cell(name, first)}"
-        start = {"better": "Better", "worse": "Worse", "same": "As good"}[verdict]
+        equal = "As good" if interval is None else "Not told apart"
+        start = {"better": "Better", "worse": "Worse", "same": equal}[verdict]
         sentences.append(f"{start}: {mean} ({text}; {second.n} {cases}).")
     sentences += _curvature(before, after) + _failures(model.name, before, after)
     return sentences
