@@ -151,7 +151,7 @@ def efficiency(results: list[Result], output: Path, store: HessianStore) -> list
         ]
         counts = map(str, training_counts(store, fraction))
         lines.append("| " + " | ".join([*counts, *cells]) + " |")
-    lines += ["", *(equivalent(curves, name) for name in ("shifted_energy_rmse", "force_rmse", "hessian_rmse")), ""]
+    lines += ["", *worth(curves)]
     data_efficiency_plot(curves, output / "data-efficiency.svg")
     everything = [r for curve in curves.values() for found in curve.values() for r in found]
     return [
@@ -163,23 +163,32 @@ def efficiency(results: list[Result], output: Path, store: HessianStore) -> list
     ]
 
 
-def equivalent(curves: dict[str, dict[int, list[Result]]], name: str) -> str:
-    """How many times the data the E-F arm needs for the error that E-F-H has on the smallest set."""
-    title = f"{ERRORS[name][0]} on displaced points"
-    target = values(curves["E-F-H"][16], "test_displaced", name)
-    points = [(16 / f, values(found, "test_displaced", name)) for f, found in curves["E-F"].items()]
+def worth(curves: dict[str, dict[int, list[Result]]]) -> list[str]:
+    """How many times the reactions the E-F arm needs for the error that E-F-H has, at each size: a table."""
+    metrics = ("shifted_energy_rmse", "force_rmse", "hessian_rmse")
+    lines = [
+        "So many times the reactions, with energies and forces only, give the same error (between the sizes of the "
+        "table by straight lines of the logarithms):",
+        "",
+        "| Hessians of the stationary points of | " + " | ".join(ERRORS[name][0] for name in metrics) + " |",
+        "|---|" + "---:|" * len(metrics),
+    ]
+    for fraction, found in curves["E-F-H"].items():
+        if found and fraction > 1:
+            cells = [equivalent(curves, fraction, name) for name in metrics]
+            lines.append(f"| 1/{fraction} of the reactions | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def equivalent(curves: dict[str, dict[int, list[Result]]], fraction: int, name: str) -> str:
+    """The factor for one error of E-F-H on 1/fraction of the reactions."""
+    goal = mean(values(curves["E-F-H"][fraction], "test_displaced", name))
+    points = [(fraction / f, values(found, "test_displaced", name)) for f, found in curves["E-F"].items()]
     known = [(x, mean(v)) for x, v in points if v]
-    if not target or not known:
-        return ""
-    goal = mean(target)
-    if known[0][1] <= goal:
-        return f"- {title}: on the smallest set E-F is no worse than E-F-H."
     for (x0, y0), (x1, y1) in itertools.pairwise(known):
         if y1 <= goal < y0:
-            factor = x0 * (x1 / x0) ** (math.log(y0 / goal) / math.log(y0 / y1))
-            return f"- {title}: the smallest set with Hessians is worth {factor:.1f} times as many reactions without."
-    factor = known[-1][0]
-    return f"- {title}: even {factor:.0f} times as many reactions without Hessians are no match for the smallest set."
+            return f"{x0 * (x1 / x0) ** (math.log(y0 / goal) / math.log(y0 / y1)):.1f}"
+    return f"more than {known[-1][0]:.0f}" if goal < known[-1][1] else f"less than {known[0][0]:.2g}"
 
 
 def special_tables(results: list[Result]) -> list[str]:
