@@ -81,3 +81,15 @@ def test_level_of_theory_says_what_is_wrong():
     with pytest.raises(RecordError, match="finite_difference"):
         LevelOfTheory("HF", hessian="numerical")
     assert LevelOfTheory("HF", "STO-3G") == LevelOfTheory(method="HF", basis="STO-3G")
+
+
+def test_a_record_is_printed_in_one_short_line():
+    record = LabelledGeometry(
+        numbers=np.array([8, 1, 1], dtype=np.uint8),
+        positions=np.eye(3),
+        energy=-1.5,
+        hessian=np.eye(9),
+        label="water",
+        kind="minimum",
+    )
+    assert repr(record) == "<LabelledGeometry H2O, label='water', kind='minimum', energy=-1.500000 eV, hessian (9, 9)>"

@@ -74,7 +74,3 @@ class Answers:
             self._ends.append(stream.tell())
         self._kept.append(record)
         self._asked += 1
-
-    def remove(self) -> None:
-        """Take the file away, as the end of the search is kept elsewhere."""
-        self._path.unlink(missing_ok=True)

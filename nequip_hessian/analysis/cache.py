@@ -45,6 +45,10 @@ def file_name(name: str) -> str:
     return safe if safe == name.replace(" ", "_") else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
+def _path_name(group: int, images: int, steps: int) -> str:
+    return f"path-{group}-{images}-{steps}"
+
+
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
@@ -84,7 +88,10 @@ class Cache:
 
     def answers(self, name: str) -> Answers:
         """What a model has answered to a search of this name."""
-        return Answers(self.folder / f"{name}.answers")
+        return Answers(self._answers_file(name))
+
+    def _answers_file(self, name: str) -> Path:
+        return self.folder / f"{name}.answers"
 
     def put_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Keep what JSON can hold; numbers come back exactly."""
@@ -144,11 +151,17 @@ class Cache:
         arrays: dict[str, Any] = {name: getattr(path, name) for name in ("positions", "energies", "forces", "steps")}
         arrays |= {"converged": path.converged, "residual": path.residual, "guess": path.guess}
         arrays |= {"n_imaginary": -1 if path.n_imaginary is None else path.n_imaginary, "failure": path.failure or ""}
-        self._save(f"path-{group}-{images}-{steps}", arrays)
+        name = _path_name(group, images, steps)
+        self._save(name, arrays)
+        self._answers_file(name).unlink(missing_ok=True)  # the end is kept, so the way there need not be
+
+    def path_answers(self, group: int, images: int, steps: int) -> Answers:
+        """What a model has answered along the path of one reaction that is not done yet."""
+        return self.answers(_path_name(group, images, steps))
 
     def path(self, group: int, images: int, steps: int) -> ReactionPath | None:
         """Return the path of one reaction with so many images and steps, None where it was not done yet."""
-        kept = self._load(f"path-{group}-{images}-{steps}")
+        kept = self._load(_path_name(group, images, steps))
         if kept is None:
             return None
         count = int(kept["n_imaginary"])

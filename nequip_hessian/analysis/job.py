@@ -163,13 +163,12 @@ def _path(
     path = cache.path(0, images, steps)
     if path is None:
         ends = job.ends
-        answers = cache.answers(f"path-{images}-{steps}")
+        answers = cache.path_answers(0, images, steps)
         path = reaction_path(
             ends["reactant"], ends["product"], calculator, images=images, steps=steps, on_step=on_step, answers=answers
         )
         if path.failure is None:
             cache.put_path(0, images, steps, path)
-            answers.remove()
     job.path = path
     if path.failure is None:
         return

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from nequip_hessian.errors import ConfigError
+
+
+def interrupted(verb: str, *, kept: bool) -> int:
+    """Say after Ctrl-C how to go on; returns the exit status."""
+    where = "the same command goes on where it was" if kept else "with -o it would go on from there"
+    print(f"nequip-hessian {verb}: interrupted; {where}", file=sys.stderr)
+    return 130
 
 
 def folder_to_write(name: str | Path | None) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +86,7 @@ def _add_settings(parser: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write the report, print the table and the page's name."""
+    from nequip_hessian.cli._output import interrupted
     from nequip_hessian.cli.md import ramp_settings
     from nequip_hessian.evaluate import DEFAULT_TASKS, Options, evaluate, load_models
     from nequip_hessian.report import write_report
@@ -114,8 +114,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         evaluation = evaluate(load_models(args.models, args.device, _calculator_options(args)), store, out, options)
     except KeyboardInterrupt:
-        print("nequip-hessian evaluate: interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
+        return interrupted("evaluate", kept=True)
     page = write_report(evaluation, out)
     print(text_table(evaluation))
     for note in evaluation.notes:

@@ -65,7 +65,7 @@ def known_minima(args: argparse.Namespace, calculator: Any, reference: Any, jour
 
 def run(args: argparse.Namespace) -> int:
     """Follow both sides, print the table, write what was asked for."""
-    from nequip_hessian.cli._output import folder_to_write
+    from nequip_hessian.cli._output import folder_to_write, interrupted
 
     out = folder_to_write(args.output)
     from nequip_hessian.analysis.irc_job import open_journal
@@ -81,9 +81,7 @@ def run(args: argparse.Namespace) -> int:
         known = known_minima(args, calculator, atoms, journal)
         path = _follow(atoms, calculator, journal, settings)
     except KeyboardInterrupt:
-        where = "the same command goes on where it was" if out else "with -o it would go on from there"
-        print(f"nequip-hessian irc: interrupted; {where}", file=sys.stderr)
-        return 130
+        return interrupted("irc", kept=out is not None)
     path = from_reactant(path, known)
     print(irc_table(path, known))
     if out is not None:

@@ -80,7 +80,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run all molecules, print the table, write what was asked for."""
     from nequip_hessian.analysis.md_jobs import run_molecules
-    from nequip_hessian.cli._output import folder_to_write
+    from nequip_hessian.cli._output import folder_to_write, interrupted
     from nequip_hessian.cli._potential import geometries, potential_source
     from nequip_hessian.report.md import md_table, write_md
 
@@ -92,9 +92,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         found = run_molecules(molecules, source.load(), source, settings, workers=args.workers, **kept)
     except KeyboardInterrupt:
-        where = "; the same command goes on where it was" if out else "; with -o it would go on from there"
-        print(f"nequip-hessian md: interrupted{where}", file=sys.stderr)
-        return 130
+        return interrupted("md", kept=out is not None)
     print(md_table(found))
     for one in found:
         if one.failure or one.reason:

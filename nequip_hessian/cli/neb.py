@@ -50,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Relax the band, print the table, write what was asked for."""
-    from nequip_hessian.cli._output import folder_to_write
+    from nequip_hessian.cli._output import folder_to_write, interrupted
 
     out = folder_to_write(args.output)
     from nequip_hessian.cli._potential import geometry, potential_source
@@ -64,9 +64,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         path = _search(source, reactant, product, {name: getattr(args, name) for name in SETTINGS}, out)
     except KeyboardInterrupt:
-        where = "the same command goes on where it was" if out else "with -o it would go on from there"
-        print(f"nequip-hessian neb: interrupted; {where}", file=sys.stderr)
-        return 130
+        return interrupted("neb", kept=out is not None)
     print(band_table(path))
     if out is not None:
         origin = {name: getattr(args, name) for name in ("model", "reactant", "product", *SETTINGS)}

@@ -62,7 +62,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search, print the table, follow the path if wanted, write what was asked for."""
-    from nequip_hessian.cli._output import folder_to_write
+    from nequip_hessian.cli._output import folder_to_write, interrupted
 
     folder_to_write(args.output)
     from nequip_hessian.analysis.saddle import perturbed
@@ -84,9 +84,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         found = run_searches(repeated, flags, calculator, source, settings, **kept)
     except KeyboardInterrupt:
-        where = "the same command goes on where it was" if args.output else "with -o it would go on from there"
-        print(f"nequip-hessian ts: interrupted; {where}", file=sys.stderr)
-        return 130
+        return interrupted("ts", kept=bool(args.output))
     pairs = list(zip(found[::2], found[1::2], strict=True)) if args.compare else []
     searches = [pair[args.no_hessian] for pair in pairs] or found
     print(saddle_table(searches))

@@ -37,14 +37,12 @@ class Bands:
         named, _ = bench.members(reaction)
         images, steps = bench.options.images, bench.options.neb_steps
         if reason := unknown_elements(calculator, named["reactant"].numbers.tolist()):
-            path, answers = _no_path(reason), None
+            path = _no_path(reason)
         else:
             ends = [atoms_of(named[role]) for role in ("reactant", "product")]
-            answers = cache.answers(f"path-{reaction.group}-{images}-{steps}")
+            answers = cache.path_answers(reaction.group, images, steps)
             path = reaction_path(ends[0], ends[1], calculator, images=images, steps=steps, answers=answers)
         cache.put_path(reaction.group, images, steps, path)
-        if answers is not None:
-            answers.remove()
 
     def collect(self, bench: Bench, cache: Cache, lost: Mapping[Key, str]) -> dict[str, ReactionPath]:
         """By the reaction's name."""

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store.files import DirectoryFiles, Files, ZipFiles, read_metadata
-from nequip_hessian.store.handle import HandleFiles
 from nequip_hessian.store.remote import RemoteFiles, reason_of
 
 AnyArray = npt.NDArray[Any]
@@ -245,7 +244,7 @@ def open_rows(files: Files, path: str, *, mapped: bool = True) -> RowReader | No
     if _sizes(metadata.get("shape"), 0) is None:
         raise StoreError(f"{files.path}: {path}: expected a shape, found {metadata.get('shape')!r}")
     local = isinstance(files, DirectoryFiles) or (isinstance(files, ZipFiles) and files.stored(f"{path}/c/"))
-    if mapped and local and not isinstance(files, RemoteFiles | HandleFiles) and is_plain(metadata):
+    if mapped and local and isinstance(files, DirectoryFiles | ZipFiles) and is_plain(metadata):
         try:
             return MappedRows(files, path, metadata)
         except (TypeError, KeyError, ValueError) as exc:

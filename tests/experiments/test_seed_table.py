@@ -52,6 +52,46 @@ def test_a_run_can_be_traced_and_numbers_of_the_page_are_its_own(made):
         assert run["stores"]
 
 
+def test_errors_of_bands_are_over_reactions_that_converged_in_both_arms(made):
+    """Recomputed here, pair by pair: bands of other reactions would compare the reactions."""
+    found = {"E-F": [], "E-F-H": []}
+    for seed in (1, 2, 3):
+        pair = [EXPERIMENT / "results" / f"nequip_mixed_1_{arm}_seed{seed}.json" for arm in found]
+        lists = [json.loads(path.read_text())["reaction_list"] for path in pair]
+        both = [k for k in range(len(lists[0])) if lists[0][k]["failure"] is None and lists[1][k]["failure"] is None]
+        assert 0 < len(both) < min(sum(band["failure"] is None for band in bands) for bands in lists) + 1
+        for arm, bands in zip(found, lists, strict=True):
+            errors = [abs(bands[k][end]) for k in both for end in ("forward_error", "reverse_error")]
+            found[arm].append(1000 * sum(errors) / len(errors))
+    row = next(line for line in (made / "results.md").read_text().splitlines() if line.startswith("| NEB barrier MAE"))
+    for cell, values in zip(row.split("|")[2:4], found.values(), strict=True):
+        assert float(cell.split("±")[0]) == pytest.approx(sum(values) / 3, rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["run.py", "--only", "zzz", "--list"], "no run of the plan"),
+        (["run.py"], "--store and --work are needed"),
+        (["run.py", "--store", "nowhere.zarr", "--work", "work"], "nothing there"),
+        (["tables.py", "--store", "nowhere.zarr", "-o", "page"], "nothing there"),
+    ],
+    ids=["no such run", "nothing given", "no data", "no data for the page"],
+)
+def test_what_cannot_be_run_is_told_before_anything_is_written(command, said, tmp_path):
+    done = subprocess.run(
+        [sys.executable, EXPERIMENT / command[0], *command[1:]],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "page").exists()
+
+
 def test_an_empty_folder_of_results_is_told(tmp_path):
     command = [sys.executable, EXPERIMENT / "tables.py", "--results", tmp_path, "-o", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
