@@ -37,8 +37,11 @@ GAS_METRICS: Final[dict[str, Metric]] = {
     "enthalpy_correction_mae": Metric("eV", "Enthalpy correction MAE"),
     "entropy_mae": Metric("eV/K", "Entropy MAE"),
     "gibbs_correction_mae": Metric("eV", "Gibbs correction MAE"),
-    "gibbs_barrier_mae": Metric("eV", "Gibbs barrier MAE at the reference geometries"),
     "thermochemistry_failure_rate": Metric("1", "Stationary points with another number of imaginary modes, or none"),
+}
+
+GIBBS_METRICS: Final[dict[str, Metric]] = {
+    "gibbs_barrier_mae": Metric("eV", "Gibbs barrier MAE at the reference geometries"),
 }
 
 MD_METRICS: Final[dict[str, Metric]] = {
@@ -93,18 +96,22 @@ def summarise_ircs(errors: Sequence[IrcErrors]) -> dict[str, Figure]:
     )
 
 
-def summarise_gases(points: Sequence[GasErrors], barriers: Sequence[float | None]) -> dict[str, Figure]:
-    """Join thermochemistry of stationary points and errors of Gibbs barriers, eV."""
+def summarise_gases(points: Sequence[GasErrors]) -> dict[str, Figure]:
+    """Join thermochemistry of stationary points."""
     return _figures(
         GAS_METRICS,
         {
             "enthalpy_correction_mae": [e.enthalpy_correction for e in points],
             "entropy_mae": [e.entropy for e in points],
             "gibbs_correction_mae": [e.gibbs_correction for e in points],
-            "gibbs_barrier_mae": barriers,
             "thermochemistry_failure_rate": [float(e.failure is not None) for e in points],
         },
     )
+
+
+def summarise_gibbs_barriers(errors: Sequence[Sequence[float | None]]) -> dict[str, Figure]:
+    """Join errors of Gibbs barriers, (forward, reverse) in eV of each reaction."""
+    return _figures(GIBBS_METRICS, {"gibbs_barrier_mae": [error for pair in errors for error in pair]})
 
 
 def summarise_dynamics(found: Sequence[Dynamics]) -> dict[str, Figure]:

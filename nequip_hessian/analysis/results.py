@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.analysis.accuracy import GeometryErrors
-from nequip_hessian.analysis.bootstrap import Interval, change_intervals
+from nequip_hessian.analysis.bootstrap import Interval
+from nequip_hessian.analysis.cases import Case, Family, paired_figures, paired_intervals
 from nequip_hessian.analysis.gas_errors import GasErrors
 from nequip_hessian.analysis.md import Dynamics
 from nequip_hessian.analysis.neighbours import distance_bin, distance_bins, size_bin, size_bins
 from nequip_hessian.analysis.outcome_figures import (
     summarise_dynamics,
     summarise_gases,
+    summarise_gibbs_barriers,
     summarise_ircs,
     summarise_saddles,
 )
@@ -27,8 +29,6 @@ from nequip_hessian.analysis.relaxed import RelaxedErrors, summarise_relaxed
 from nequip_hessian.analysis.summary import Figure, by_label, summarise
 
 Array = npt.NDArray[np.floating[Any]]
-
-_OVER_ALL: Final = ("failure_rate", "agreement", "single_point_barrier_mae", "_success", "first_order", "survival")
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,10 @@ class ModelResult:
     notes: list[str] = field(default_factory=list)
 
 
+def _cases(answers: Mapping[Any, Any], group: Callable[[Any], Hashable]) -> dict[Any, Case]:
+    return {key: Case(answer, group(key), answer.failure is not None) for key, answer in answers.items()}
+
+
 @dataclass(eq=False)
 class Evaluation:
     """Several models on the same labelled geometries; the first model is the baseline of all comparisons."""
@@ -120,69 +124,46 @@ class Evaluation:
         return summarise([model.errors[i] for i in chosen], stationary)
 
     def all_figures(self, model: ModelResult) -> dict[str, Figure]:
-        """Figures of one model over everything: geometries, own minima, reactions, consistency."""
-        figures = self.figures(model)
-        figures |= summarise_relaxed(list(model.relaxed.values()))
-        barriers = [error for pair in model.gibbs_barriers.values() for error in pair]
-        figures |= summarise_gases(list(model.gases.values()), barriers)
-        figures |= summarise_reactions(model.reactions)
-        figures |= summarise_saddles(model.saddles) | summarise_ircs(model.ircs)
-        figures |= summarise_dynamics(model.dynamics)
-        worst = max(model.consistency) if model.consistency else None
-        figures["consistency"] = Figure(worst, len(model.consistency), "1")
-        return figures
+        """Figures of one model over everything: geometries, own minima, reactions, searches, dynamics, consistency."""
+        figures = {name: figure for family in self._families(model) for name, figure in family.figures().items()}
+        return figures | self._consistency(model)
 
     def paired_figures(self, first: ModelResult, second: ModelResult) -> tuple[dict[str, Figure], dict[str, Figure]]:
-        """Figures of two models over the cases that both answered, so that a failure does not flatter either.
-
-        The rates (failures, agreements) are over all cases.
-        """
-        shared = [i for i in range(len(self.geometries)) if not (first.errors[i].failure or second.errors[i].failure)]
-        minima = [i for i in first.relaxed if i in second.relaxed]
-        minima = [i for i in minima if not (first.relaxed[i].failure or second.relaxed[i].failure)]
-        pair = (first, second)
-        failed = {error.name for model in pair for error in model.reactions if error.failure}
-        searches = {(e.name, e.start) for model in pair for e in model.saddles if e.failure}
-        paths = {e.name for model in pair for e in model.ircs if e.failure}
-        gases = {i for model in pair for i, e in model.gases.items() if e.failure}
-        barriers = {n for model in pair for n, errors in model.gibbs_barriers.items() if None in errors}
-        found = []
-        for model in pair:
-            everything = self.all_figures(model)
-            figures = everything | self.figures(model, shared)
-            figures |= summarise_relaxed([model.relaxed[i] for i in minima])
-            figures |= summarise_reactions([error for error in model.reactions if error.name not in failed])
-            figures |= summarise_saddles([e for e in model.saddles if (e.name, e.start) not in searches])
-            figures |= summarise_ircs([e for e in model.ircs if e.name not in paths])
-            figures |= summarise_gases(
-                [e for i, e in model.gases.items() if i not in gases],
-                [e for name, errors in model.gibbs_barriers.items() if name not in barriers for e in errors],
-            )
-            figures |= {name: everything[name] for name in everything if name.endswith(_OVER_ALL)}
-            found.append(figures)
-        return found[0], found[1]
+        """Figures of two models that can be compared, see `cases`."""
+        one, other = paired_figures(self._families(first), self._families(second))
+        return one | self._consistency(first), other | self._consistency(second)
 
     def intervals(self, first: ModelResult, second: ModelResult) -> dict[str, Interval]:
-        """How far the change of each figure over geometries would vary with the choice of test groups.
+        """How far the change of each figure would vary with the choice of test groups, see `cases`.
 
-        Over the geometries that both models answered, the rates over all; a geometry without a group is its own.
+        A geometry without a group is its own.
         """
         pair = (first.name, second.name)
         if pair not in self._intervals:
-            self._intervals[pair] = self._find_intervals(first, second)
+            self._intervals[pair] = paired_intervals(self._families(first), self._families(second))
         return self._intervals[pair]
 
-    def _find_intervals(self, first: ModelResult, second: ModelResult) -> dict[str, Interval]:
-        alone = [[self.figures(model, [i]) for i in range(len(self.geometries))] for model in (first, second)]
-        groups = [geometry.group or geometry.index for geometry in self.geometries]
-        shared = [i for i in range(len(groups)) if not (first.errors[i].failure or second.errors[i].failure)]
-        if not shared:
-            return {}
-        over_all = change_intervals(alone[0], alone[1], groups)
-        some = [[one[i] for i in shared] for one in alone]
-        over_shared = change_intervals(some[0], some[1], [groups[i] for i in shared])
-        rates = {name: interval for name, interval in over_all.items() if name.endswith(_OVER_ALL)}
-        return {name: interval for name, interval in over_shared.items() if not name.endswith(_OVER_ALL)} | rates
+    def _families(self, model: ModelResult) -> list[Family]:
+        groups = {geometry.index: geometry.group or geometry.index for geometry in self.geometries}
+        places = {geometry.index: place for place, geometry in enumerate(self.geometries)}
+        points = {i: Case(k, groups[i], model.errors[k].failure is not None) for i, k in places.items()}
+        barriers = {name: Case(pair, name, None in pair) for name, pair in model.gibbs_barriers.items()}
+        searches = {(error.name, error.start): error for error in model.saddles}
+        return [
+            Family(points, lambda chosen: self.figures(model, list(chosen))),
+            Family(_cases(model.relaxed, groups.get), summarise_relaxed),
+            Family(_cases(model.gases, groups.get), summarise_gases),
+            Family(barriers, summarise_gibbs_barriers),
+            Family(_cases({e.name: e for e in model.reactions}, str), summarise_reactions),
+            Family(_cases(searches, lambda key: key[0]), summarise_saddles),
+            Family(_cases({e.name: e for e in model.ircs}, str), summarise_ircs),
+            Family(_cases(dict(enumerate(model.dynamics)), lambda k: model.dynamics[k].label), summarise_dynamics),
+        ]
+
+    @staticmethod
+    def _consistency(model: ModelResult) -> dict[str, Figure]:
+        worst = max(model.consistency) if model.consistency else None
+        return {"consistency": Figure(worst, len(model.consistency), "1")}
 
     def by_kind(self, model: ModelResult) -> dict[str, dict[str, Figure]]:
         """Figures by the kind of geometry."""

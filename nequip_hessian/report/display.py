@@ -6,7 +6,13 @@ import math
 from typing import Final
 
 from nequip_hessian.analysis.bootstrap import Interval
-from nequip_hessian.analysis.outcome_figures import GAS_METRICS, IRC_METRICS, MD_METRICS, SADDLE_METRICS
+from nequip_hessian.analysis.outcome_figures import (
+    GAS_METRICS,
+    GIBBS_METRICS,
+    IRC_METRICS,
+    MD_METRICS,
+    SADDLE_METRICS,
+)
 from nequip_hessian.analysis.reactions import REACTION_METRICS
 from nequip_hessian.analysis.relaxed import RELAXED_METRICS
 from nequip_hessian.analysis.summary import METRICS, Figure, Metric
@@ -16,6 +22,7 @@ ALL_METRICS: Final[dict[str, Metric]] = {
     **METRICS,
     **RELAXED_METRICS,
     **GAS_METRICS,
+    **GIBBS_METRICS,
     **REACTION_METRICS,
     **SADDLE_METRICS,
     **IRC_METRICS,
@@ -80,7 +87,7 @@ SECTIONS: Final[dict[str, tuple[str, ...]]] = {
         "relaxed_rmsd",
         "relaxed_failure_rate",
     ),
-    "Thermochemistry at stationary points": tuple(GAS_METRICS),
+    "Thermochemistry at stationary points": (*GAS_METRICS, *GIBBS_METRICS),
     "Reactions": tuple(REACTION_METRICS),
     "Transition-state searches": tuple(SADDLE_METRICS),
     "Intrinsic reaction coordinates": tuple(IRC_METRICS),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nequip_hessian import __version__
-from nequip_hessian.analysis.results import Evaluation
+from nequip_hessian.analysis.results import Evaluation, ModelResult
 from nequip_hessian.analysis.summary import Figure, confusion
 from nequip_hessian.report.display import ALL_METRICS, KEY_METRICS, cell, change
 
@@ -34,6 +34,13 @@ def jsonable(value: Any) -> Any:
 
 def _figures(figures: Mapping[str, Figure]) -> dict[str, Any]:
     return {name: asdict(figure) for name, figure in figures.items()}
+
+
+def _against_first(evaluation: Evaluation, model: ModelResult) -> dict[str, Any]:
+    first = evaluation.models[0]
+    before, after = evaluation.paired_figures(first, model)
+    intervals = {name: asdict(found) for name, found in evaluation.intervals(first, model).items()}
+    return {"first": _figures(before), "model": _figures(after), "intervals": intervals}
 
 
 def versions() -> dict[str, str]:
@@ -83,11 +90,7 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
                     for name, path in model.paths.items()
                 },
                 "geometries": [asdict(error) for error in model.errors],
-                "change_intervals": {
-                    name: asdict(found) for name, found in evaluation.intervals(evaluation.models[0], model).items()
-                }
-                if position
-                else {},
+                "against_first": _against_first(evaluation, model) if position else None,
             }
         )
     document = {
