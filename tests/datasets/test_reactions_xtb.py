@@ -251,3 +251,22 @@ def test_the_small_store_is_part_of_the_large_one():
     assert set(small.split("reaction_all")[0]) == set(range(len(parts)))
     for i in range(0, len(small), 40):
         np.testing.assert_allclose(small[i].hessian, large[int(found[i])].hessian, atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["build.py", "-o", "x.zarr", "--reactions", "1"], "--reactions: expected 3 or more"),
+        (["build.py", "-o", "x.zarr", "--processes", "0"], "--processes: expected 1 or more"),
+        (["report.py", "--journal", "nowhere"], "--journal nowhere: expected a folder of attempts"),
+    ],
+    ids=["too few reactions", "no process", "no journal"],
+)
+def test_commands_say_what_they_expect_before_anything_is_written(command, said, tmp_path):
+    done = subprocess.run(
+        [sys.executable, FOLDER / command[0], *command[1:]], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
