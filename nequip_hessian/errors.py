@@ -40,6 +40,10 @@ class EngineError(HessianDataError):
     """A label engine is not installed, does not fit the geometry, or did not converge."""
 
 
+class ModelError(HessianDataError):
+    """A calculator that was handed in raised while it calculated; the message has its own words."""
+
+
 class ConfigError(HessianDataError):
     """An option of a training or evaluation set-up cannot be honoured."""
 
@@ -61,3 +65,9 @@ class MissingExtraError(HessianDataError, ImportError):
 
 class HessianDataWarning(UserWarning):
     """Data that can be used, but that the user should know something about."""
+
+
+def reason_of(exc: Exception) -> str:
+    """What a table or message says of an exception, in one line: our own words alone, others with their type."""
+    text = (str(exc).strip().splitlines() or [""])[0]
+    return text if text and isinstance(exc, HessianDataError) else f"{type(exc).__name__}: {text}".rstrip(": ")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +22,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from nequip_hessian.curvature import SECOND_ORDER, as_square, difference_hessian, displaced, symmetrise
-from nequip_hessian.errors import ConfigError, OptionError
+from nequip_hessian.errors import ConfigError, HessianDataError, ModelError, OptionError, reason_of
 
 Array = npt.NDArray[np.float64]
 
@@ -32,12 +33,24 @@ DEBYE: Final = 0.20819433  # e angstrom, as ase.units.Debye
 _TBLITE_ACCURACY: Final = 0.01  # keeps the noise of the forces near 1e-6 eV/angstrom
 
 
+@contextmanager
+def _said(title: str) -> Iterator[None]:
+    """Turn whatever a foreign calculator raises into one line."""
+    try:
+        yield
+    except HessianDataError:
+        raise
+    except Exception as exc:  # any exception may come out of any calculator
+        raise ModelError(f"{title}: {reason_of(exc)}") from exc
+
+
 class ForeignPotential(Calculator):
     """Any ASE calculator with a Hessian added.
 
     The Hessian is the calculator's own where it has `get_hessian(atoms)`, else central differences of its
     forces. `charge` and `multiplicity` in `atoms.info` become initial charges and magnetic moments, which is
-    where most molecular calculators look, and stay in `info`, where the others do.
+    where most molecular calculators look, and stay in `info`, where the others do. What the calculator raises
+    comes back as `ModelError`.
 
     Args:
         inner: the calculator
@@ -88,7 +101,8 @@ class ForeignPotential(Calculator):
         """ASE's entry point."""
         super().calculate(atoms, properties, system_changes)
         probe = self._probe(self.atoms)
-        self.results = {"energy": float(probe.get_potential_energy()), "forces": np.array(probe.get_forces())}
+        with _said(self.title):
+            self.results = {"energy": float(probe.get_potential_energy()), "forces": np.array(probe.get_forces())}
         if "dipole" in properties:
             self.results["dipole"] = np.array(probe.get_dipole_moment())
         if "stress" in properties:
@@ -100,6 +114,10 @@ class ForeignPotential(Calculator):
         if atoms is None:
             raise ConfigError("get_hessian: give a geometry")
         chosen = np.arange(len(atoms)) if indices is None else np.asarray(indices, dtype=int)
+        with _said(self.title):
+            return self._hessian(atoms, chosen)
+
+    def _hessian(self, atoms: Atoms, chosen: npt.NDArray[np.intp]) -> Array:
         if hasattr(self.inner, "get_hessian"):
             full = as_square(np.asarray(self.inner.get_hessian(self._probe(atoms)), dtype=np.float64), len(atoms))
             rows = (3 * chosen[:, None] + np.arange(3)).ravel()

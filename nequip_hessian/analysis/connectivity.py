@@ -118,7 +118,8 @@ def identify(atoms: Atoms, known: Mapping[str, Atoms], threshold: float = THRESH
     """Say which of several minima a relaxed geometry is, by connectivity, then by RMSD.
 
     Where only one known minimum has these bonds, they decide. Where several have (conformers), the
-    nearest is taken, and only below `NEARER`.
+    nearest is taken, and only below `NEARER`. Mirror images are told apart where both are known (an inversion
+    leads from one to the other); else a geometry is that of which it is the mirror image.
 
     Args:
         atoms: a relaxed geometry, angstrom
@@ -133,7 +134,9 @@ def identify(atoms: Atoms, known: Mapping[str, Atoms], threshold: float = THRESH
         swapped = [name for name, matrix in matrices.items() if exchanged(atoms.numbers, own, matrix)]
         also = f"; the species of {swapped[0]} with like atoms exchanged" if swapped else ""
         return Basin(None, None, what, f"other bonds than {' and '.join(known) or 'any known minimum'}{also}")
-    distance = {name: rmsd(known[name].positions, atoms.positions) for name in alike}
+    distance = {name: rmsd(known[name].positions, atoms.positions, mirror=False) for name in alike}
+    if min(distance.values()) >= SAME_MINIMUM:
+        distance = {name: rmsd(known[name].positions, atoms.positions) for name in alike}
     best = min(alike, key=distance.__getitem__)
     value = distance[best]
     if value < SAME_MINIMUM:

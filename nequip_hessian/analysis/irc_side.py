@@ -19,7 +19,7 @@ from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms
 from nequip_hessian.analysis.steepest_descent import bofill_update, steepest_descent_step
 from nequip_hessian.analysis.vibrations import vibrations
 from nequip_hessian.curvature import mass_weight, project_out, rigid_motions
-from nequip_hessian.errors import ConfigError, HessianDataError
+from nequip_hessian.errors import ConfigError, reason_of
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -152,20 +152,21 @@ class Walk:
         try:
             if descent.ended is None:
                 self._descend(name, descent, (0.0, self.start.positions, energy, forces), mode)
-            failure = None if descent.points else descent.ended
-        except HessianDataError as exc:
-            descent.ended = failure = str(exc)
-        except Exception as exc:  # whatever a foreign model raises is that model's failure
-            descent.ended = failure = f"{type(exc).__name__}: {exc}".splitlines()[0]
-        side = self._ended(descent, failure)
+            side = self._ended(descent, None if descent.points else descent.ended)
+        except Exception as exc:  # whatever a model raises is that model's failure
+            descent.ended = descent.ended or reason_of(exc)
+            side = self._walked(descent, reason_of(exc))
         if self.journal is not None and side.failure is None:
             self.journal.put_side(name, side)
         return side
 
-    def _ended(self, descent: Descent, failure: str | None) -> Side:
+    def _walked(self, descent: Descent, failure: str | None) -> Side:
         shape = (len(descent.points), len(self.start), 3)
         arc, positions, energies, forces = (np.array([point[k] for point in descent.points]) for k in range(4))
-        side = Side(arc, positions.reshape(shape), energies, forces.reshape(shape), str(descent.ended), failure=failure)
+        return Side(arc, positions.reshape(shape), energies, forces.reshape(shape), str(descent.ended), failure=failure)
+
+    def _ended(self, descent: Descent, failure: str | None) -> Side:
+        side = self._walked(descent, failure)
         if failure is not None:
             return side
         minimum, count, failure = self._minimum(side.positions[-1])

@@ -28,7 +28,7 @@ from nequip_hessian.analysis.optimisation import Relaxation, relax
 from nequip_hessian.analysis.path import IMAGES, NEB_STEPS, ReactionPath, reaction_path
 from nequip_hessian.analysis.saddle import SaddleSearch, SaddleVerdict, judge, search_saddle
 from nequip_hessian.analysis.single import SingleVibrations, model_vibrations
-from nequip_hessian.errors import ConfigError, HessianDataError, MissingExtraError
+from nequip_hessian.errors import ConfigError, MissingExtraError, reason_of
 
 STAGES: Final = ("reactant", "product", "path", "transition_state", "irc")
 """In the order in which they run."""
@@ -113,11 +113,8 @@ def run_reaction(
             break
         except MissingExtraError:
             raise
-        except HessianDataError as exc:
-            job.failed, job.reason = name, str(exc)
-            break
-        except Exception as exc:  # whatever a foreign model raises ends the stage, not the job's report
-            job.failed, job.reason = name, f"{type(exc).__name__}: {exc}".splitlines()[0]
+        except Exception as exc:  # whatever a model raises ends the stage, not the job's report
+            job.failed, job.reason = name, reason_of(exc)
             break
     return job
 

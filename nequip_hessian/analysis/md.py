@@ -3,8 +3,9 @@
 ramp    Langevin dynamics from the model's minimum, the bath warmer by `increment` after each `hold`, as in
         Rodriguez, Smith, Mendoza-Cortes (arXiv 2503.07839), who raise it by 5 K each 5 ps. It fails where a bond
         leaves 0.75 to 1.5 times its length at the minimum, where two atoms that are not bonded come closer than
-        0.75 times the sum of their covalent radii, or where energy or forces are not finite. Bonded: see
-        `connectivity`. Real molecules decompose too, from about 1000 K on: a failure below that is the model's.
+        0.75 times the sum of their covalent radii, or where energy or forces are not finite or the model raises.
+        Bonded: see `connectivity`. Real molecules decompose too, from about 1000 K on: a failure below that is the
+        model's.
 drift   velocity Verlet at constant energy from the minimum, velocities drawn for twice `nve_temperature`: slope of a
         straight line through the total energy per atom, and the root mean square about that line. A conservative
         potential drifts by the error of the integrator only; forces that are no gradient drift without end.
@@ -28,7 +29,7 @@ from ase.md.verlet import VelocityVerlet
 from nequip_hessian.analysis.connectivity import bonds
 from nequip_hessian.analysis.geometries import require_molecule
 from nequip_hessian.analysis.optimisation import relax
-from nequip_hessian.errors import ConfigError, HessianDataError, OptionError
+from nequip_hessian.errors import ConfigError, OptionError, reason_of
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -234,10 +235,14 @@ def ramp(
         )
         measured, left = [], settings.steps_per_hold
         while left:
-            with np.errstate(all="ignore"):
-                dynamics.run(min(EVERY, left))
+            try:
+                with np.errstate(all="ignore"):
+                    dynamics.run(min(EVERY, left))
+                reason = watch(atoms)
+            except Exception as exc:  # a molecule torn so far that the model gives up on it
+                reason = f"the model failed: {reason_of(exc)}"
             left -= min(EVERY, left)
-            if (reason := watch(atoms)) is not None:
+            if reason is not None:
                 state.worst = watch.worst
                 return state, reason
             measured.append(atoms.get_temperature())
@@ -325,10 +330,8 @@ def run_dynamics(
             minimum = atoms.copy()
             minimum.positions = np.array(state.minimum)
         state, reason = ramp(minimum, calculator, settings, state=state, on_stage=on_stage)
-    except HessianDataError as exc:
-        return Dynamics(*what, failure=str(exc))
-    except Exception as exc:  # whatever a foreign model raises is that model's failure
-        return Dynamics(*what, failure=f"{type(exc).__name__}: {exc}".splitlines()[0])
+    except Exception as exc:  # whatever a model raises is that model's failure
+        return Dynamics(*what, failure=reason_of(exc))
     reached = settings.temperatures[min(state.stage, len(settings.temperatures) - 1)]
     time = state.stage * settings.hold
     try:

@@ -10,12 +10,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
 from ase.optimize import BFGS, FIRE
 from tqdm import tqdm
 
 from nequip_hessian.analysis.prediction import evaluate_atoms
-from nequip_hessian.errors import HessianDataError, OptionError
+from nequip_hessian.errors import MissingExtraError, OptionError, reason_of
 
 FORCE_TOLERANCE: Final = 0.005
 """Largest force on any atom at a minimum, eV/angstrom."""
@@ -70,10 +69,10 @@ def relax(atoms: Atoms, calculator: Any, *, fmax: float = FORCE_TOLERANCE, steps
                 dynamics.run(fmax=fmax, steps=steps)
             taken += int(dynamics.nsteps)
         energy, forces, largest = _state(work)
-    except (PropertyNotImplementedError, HessianDataError):
+    except MissingExtraError:
         raise
-    except Exception as exc:  # whatever a foreign model raises is that model's failure
-        return _failed(atoms, taken, f"{type(exc).__name__}: {exc}".splitlines()[0])
+    except Exception as exc:  # whatever a model raises is that model's failure
+        return _failed(atoms, taken, reason_of(exc))
     if not np.isfinite(energy + largest):
         return _failed(atoms, taken, "energy or forces became NaN")
     if largest < fmax or len(work) == 1:

@@ -33,7 +33,7 @@ from nequip_hessian.analysis.path import path_length
 from nequip_hessian.analysis.prediction import atoms_of, evaluate_atoms
 from nequip_hessian.analysis.saddle import SAME, SaddleSearch, judge, perturbed, search_saddle
 from nequip_hessian.analysis.superpose import rmsd
-from nequip_hessian.errors import HessianDataError, MissingExtraError
+from nequip_hessian.errors import MissingExtraError, reason_of
 from nequip_hessian.record import LabelledGeometry
 
 Array = npt.NDArray[np.floating[Any]]
@@ -172,8 +172,8 @@ def follow_irc(
         return IrcErrors(name, ends.failure, distance)
     try:
         path = intrinsic_reaction_coordinate(search.atoms, calculator, masses=masses, hessian=search.hessian)
-    except HessianDataError as exc:
-        return IrcErrors(name, str(exc), distance)
+    except Exception as exc:  # whatever a model raises is that model's failure
+        return IrcErrors(name, reason_of(exc), distance)
     verdict = judge(search, path=path, ends=ends.atoms)
     if verdict.forward is not None and verdict.forward.name == "reactant" and verdict.connects:
         path = path.turned()
@@ -262,7 +262,7 @@ def search_reaction(
     except MissingExtraError:
         raise
     except Exception as exc:  # whatever a foreign model raises is that model's failure
-        reason = f"no start: {type(exc).__name__}: {exc}".splitlines()[0]
+        reason = f"no start: {reason_of(exc)}"
         return [SaddleErrors(name, start, reason) for start in names]
     followed: list[tuple[SaddleSearch, ReactionCoordinate | str]] = []
     found = []
@@ -288,8 +288,8 @@ def _path_of(
     result: ReactionCoordinate | str
     try:
         result = intrinsic_reaction_coordinate(search.atoms, calculator, masses=masses, hessian=search.hessian)
-    except HessianDataError as exc:
-        result = str(exc)
+    except Exception as exc:  # whatever a model raises is that model's failure
+        result = reason_of(exc)
     followed.append((search, result))
     return result
 

@@ -38,6 +38,7 @@ from nequip_hessian.analysis.optimisation import relax
 from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms
 from nequip_hessian.analysis.superpose import rmsd, superpose
 from nequip_hessian.analysis.vibrations import vibrations
+from nequip_hessian.errors import reason_of
 
 _Stage = tuple[Any, float, int, bool]  # optimiser, tolerance, steps, climbing
 
@@ -207,7 +208,7 @@ def reaction_path(
         guess, name = interpolate(ends[0].atoms, ends[1].atoms, images)
         return _run(guess, name, ends[0].atoms, calculator, fmax, steps, on_step, answers)
     except Exception as exc:  # whatever a foreign model raises is that model's failure
-        return _no_path(f"{type(exc).__name__}: {exc}".splitlines()[0])
+        return _no_path(reason_of(exc))
 
 
 def _no_path(reason: str) -> ReactionPath:

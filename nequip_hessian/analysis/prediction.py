@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.data import atomic_masses_common, atomic_masses_iupac2016, chemical_symbols
 
 from nequip_hessian.curvature import as_square, symmetrise
-from nequip_hessian.errors import ConfigError, HessianDataError, OptionError
+from nequip_hessian.errors import ConfigError, MissingExtraError, OptionError, reason_of
 from nequip_hessian.record import LabelledGeometry
 
 Array = npt.NDArray[np.floating[Any]]
@@ -218,16 +218,16 @@ def predict(calculator: Any, records: Sequence[LabelledGeometry]) -> list[Predic
         One prediction a record, failures included; never raises on what the model does.
 
     Raises:
-        HessianDataError: the model refuses the input as such (an element it has not seen, say).
+        MissingExtraError: the model needs a package that is not installed.
     """
     try:
         return _predict_batch(calculator, records)
-    except HessianDataError:
+    except MissingExtraError:
         raise
-    except Exception as exc:  # whatever a foreign model raises is a failure of that model, not of the run
+    except Exception as exc:  # whatever a model raises is a failure of that model, not of the run
         if len(records) > 1:  # find out which one it was (or the batch was too large for the memory)
             return [predict(calculator, [record])[0] for record in records]
-        return [Prediction(failure=f"{type(exc).__name__}: {exc}".splitlines()[0])]
+        return [Prediction(failure=reason_of(exc))]
 
 
 def _predict_batch(calculator: Any, records: Sequence[LabelledGeometry]) -> list[Prediction]:

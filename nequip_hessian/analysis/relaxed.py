@@ -16,7 +16,7 @@ from nequip_hessian.analysis.prediction import atoms_of, check_hessian
 from nequip_hessian.analysis.summary import Figure, Metric
 from nequip_hessian.analysis.superpose import best_rotation, rmsd
 from nequip_hessian.analysis.vibrations import VibrationErrors, compare_vibrations, turn_modes, vibrations
-from nequip_hessian.errors import HessianDataError
+from nequip_hessian.errors import reason_of
 from nequip_hessian.record import LabelledGeometry
 
 Array = npt.NDArray[np.floating[Any]]
@@ -68,17 +68,16 @@ def relaxed_minimum(record: LabelledGeometry, calculator: Any) -> RelaxedMinimum
         return RelaxedMinimum(positions, none, outcome.steps, outcome.failure)
     try:
         hessian = check_hessian(calculator.get_hessian(outcome.atoms), len(record))
-    except HessianDataError:
-        raise
-    except Exception as exc:  # whatever a foreign model raises is that model's failure
-        return RelaxedMinimum(positions, none, outcome.steps, f"{type(exc).__name__}: {exc}".splitlines()[0])
+    except Exception as exc:  # whatever a model raises is that model's failure
+        return RelaxedMinimum(positions, none, outcome.steps, reason_of(exc))
     return RelaxedMinimum(positions, hessian, outcome.steps)
 
 
 def relaxed_errors(record: LabelledGeometry, minimum: RelaxedMinimum, masses: Array) -> RelaxedErrors:
     """Compare the modes at a model's minimum with those of the reference Hessian; masses (N,), u.
 
-    The modes are turned into the frame of the reference geometry before they are matched.
+    The modes are turned into the frame of the reference geometry before they are matched. Where a minimisation ends in
+    another species, or with more imaginary modes than the reference has, it is a failure with that reason.
     """
     if minimum.failure is not None or record.hessian is None:
         return RelaxedErrors(steps=minimum.steps, failure=minimum.failure or "no reference Hessian")
@@ -88,6 +87,9 @@ def relaxed_errors(record: LabelledGeometry, minimum: RelaxedMinimum, masses: Ar
     reference = record_vibrations(record, record.hessian, masses)
     own = vibrations(minimum.hessian, minimum.positions, masses)
     turned = turn_modes(own, best_rotation(minimum.positions, np.asarray(record.positions)))
+    if own.n_imaginary > reference.n_imaginary:
+        found = f"{own.n_imaginary} imaginary mode{'s'[: own.n_imaginary - 1]} where the minimisation ends: no minimum"
+        return RelaxedErrors(steps=minimum.steps, n_imaginary=own.n_imaginary, failure=found)
     return RelaxedErrors(
         rmsd(minimum.positions, np.asarray(record.positions)),
         minimum.steps,

@@ -33,7 +33,7 @@ from nequip_hessian.analysis.irc import ReactionCoordinate
 from nequip_hessian.analysis.prediction import check_hessian
 from nequip_hessian.analysis.superpose import rmsd
 from nequip_hessian.analysis.vibrations import Vibrations, vibrations
-from nequip_hessian.errors import ConfigError, HessianDataError, MissingExtraError, OptionError
+from nequip_hessian.errors import ConfigError, MissingExtraError, OptionError, reason_of
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -157,10 +157,8 @@ def search_saddle(
             done = bool(search.run(fmax=fmax, steps=steps))
         if not done:
             reason = f"not converged after {search.nsteps} steps"
-    except HessianDataError as exc:
-        reason = str(exc)
     except Exception as exc:  # whatever the model or Sella raises ends this search, not the run
-        reason = f"{type(exc).__name__}: {exc}".splitlines()[0]
+        reason = reason_of(exc)
     seconds = time.perf_counter() - begun
     taken = 0 if search is None else int(search.nsteps)
     counts = (taken, counter.gradient_calls, counter.hessian_calls, seconds, with_hessian)
@@ -201,7 +199,7 @@ def _outcome(
             hessian = check_hessian(counter.inner.get_hessian(bare), len(bare))
             modes = vibrations(hessian, bare.positions, bare.get_masses() if masses is None else masses)
     except Exception as exc:  # the model failed where the search ended
-        done, reason = False, reason or f"{type(exc).__name__}: {exc}".splitlines()[0]
+        done, reason = False, reason or reason_of(exc)
     if not done and np.all(np.isfinite(forces)):
         largest = float(np.max(np.linalg.norm(forces, axis=1)))
         reason += f", largest force {largest:.3f} eV/Å, wanted below {fmax:g}"

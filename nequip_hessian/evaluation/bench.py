@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from tqdm import tqdm
 
 from nequip_hessian import __version__
@@ -81,9 +82,14 @@ class Bench:
         self._caches: dict[str, Cache] = {}
 
     @cached_property
+    def free(self) -> list[int]:
+        """Positions of the reactions of free molecules."""
+        return [k for k, reaction in enumerate(self.reactions) if not np.any(self.members(reaction)[0]["reactant"].pbc)]
+
+    @cached_property
     def with_saddle(self) -> list[int]:
-        """Positions of the reactions with a labelled transition state."""
-        return [k for k, reaction in enumerate(self.reactions) if reaction.transition_state is not None]
+        """Positions of those of them with a labelled transition state."""
+        return [k for k in self.free if self.reactions[k].transition_state is not None]
 
     def name(self, reaction: Reaction) -> str:
         """What a reaction is called."""

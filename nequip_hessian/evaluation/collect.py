@@ -23,9 +23,11 @@ def bench_notes(bench: Bench) -> list[str]:
     if not bench.reactions:
         missing = f"no barriers{''.join(f', no {task}' for task in wanted)}"
         notes.append(f"no reaction with reactant and product lies completely in what was evaluated: {missing}")
-    elif len(bench.with_saddle) < len(bench.reactions) and {"saddle", "irc"} & set(wanted):
-        without = len(bench.reactions) - len(bench.with_saddle)
-        notes.append(f"{without} reactions have no labelled transition state: no saddle, no irc of them")
+    if wanted and (periodic := len(bench.reactions) - len(bench.free)):
+        notes.append(f"reactions in periodic cells, {periodic}: no {', no '.join(wanted)} of them")
+    searched = [task for task in wanted if task != "neb"]
+    if searched and (without := len(bench.free) - len(bench.with_saddle)):
+        notes.append(f"reactions without a labelled transition state, {without}: no {', no '.join(searched)} of them")
     if not bool(bench.store.has_hessian[bench.indices].any()):
         notes.append("no evaluated geometry has a Hessian: no Hessian and frequency figures")
     return notes
@@ -60,7 +62,8 @@ def model_result(bench: Bench, model: Model, lost: dict[Piece, str]) -> ModelRes
     errors = [geometry_errors(store[i], predictions[i], bench.masses(store[i])) for i in indices]
     errors = apply_shift(errors, [np.asarray(store[i].numbers) for i in indices])
     result = ModelResult(model.name, model.path, model.checksum, errors)
-    result.consistency = found.get("consistency", [])
+    result.consistency, failures = found.get("consistency", ([], []))
+    result.notes += failures
     result.relaxed = {
         i: relaxed_errors(store[i], minimum, bench.masses(store[i])) for i, minimum in found.get("minima", {}).items()
     }

@@ -14,7 +14,7 @@ from nequip_hessian.analysis.consistency import consistency_error
 from nequip_hessian.analysis.md import Dynamics, RampState, run_dynamics
 from nequip_hessian.analysis.prediction import Prediction, atoms_of, predict, unknown_elements
 from nequip_hessian.analysis.relaxed import RelaxedMinimum, can_relax, relaxed_minimum
-from nequip_hessian.errors import HessianDataError
+from nequip_hessian.errors import MissingExtraError, reason_of
 from nequip_hessian.evaluation.task import Key, digest
 
 if TYPE_CHECKING:
@@ -70,21 +70,28 @@ class Consistency:
 
     def work(self, bench: Bench, cache: Cache, calculator: Any, key: Key) -> None:
         """Take the differences at one geometry; of a compiled model without products they are its Hessian."""
-        value = None
+        value, failure = None, None
         record = bench.store[key[0]]
-        if getattr(calculator, "products", True) and not unknown_elements(calculator, record.numbers.tolist()):
+        if getattr(calculator, "products", True):
+            failure = unknown_elements(calculator, record.numbers.tolist())
             try:
-                value = consistency_error(atoms_of(record), calculator)
-            except HessianDataError:
+                value = None if failure else consistency_error(atoms_of(record), calculator)
+            except MissingExtraError:
                 raise
-            except Exception:  # a failure of the model that the predictions have already counted
-                value = None
-        cache.put_json(f"consistency-{key[0]}", {"value": value})
+            except Exception as exc:  # whatever a model raises is that model's failure
+                failure = reason_of(exc)
+        cache.put_json(f"consistency-{key[0]}", {"value": value, "failure": failure})
 
-    def collect(self, bench: Bench, cache: Cache, lost: Mapping[Key, str]) -> list[float]:
-        """The errors that there are."""
-        kept = [cache.json(f"consistency-{i}") for i in self._chosen(bench)]
-        return [entry["value"] for entry in kept if entry is not None and entry["value"] is not None]
+    def collect(self, bench: Bench, cache: Cache, lost: Mapping[Key, str]) -> tuple[list[float], list[str]]:
+        """The errors that there are, and a sentence for each geometry that should have one."""
+        values, failures = [], []
+        for index in self._chosen(bench):
+            kept = cache.json(f"consistency-{index}") or {"value": None, "failure": lost.get((index,), "not done")}
+            if kept["value"] is not None:
+                values.append(kept["value"])
+            elif kept.get("failure"):
+                failures.append(f"consistency of geometry {index}: {kept['failure']}")
+        return values, failures
 
 
 class Minima:

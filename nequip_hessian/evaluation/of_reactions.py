@@ -27,9 +27,9 @@ class Bands:
     name = "neb"
 
     def missing(self, bench: Bench, cache: Cache) -> list[Key]:
-        """Complete reactions."""
+        """Complete reactions of free molecules."""
         images, steps = bench.options.images, bench.options.neb_steps
-        return [(k,) for k, r in enumerate(bench.reactions) if cache.path(r.group, images, steps) is None]
+        return [(k,) for k in bench.free if cache.path(bench.reactions[k].group, images, steps) is None]
 
     def work(self, bench: Bench, cache: Cache, calculator: Any, key: Key) -> None:
         """Search one path."""
@@ -47,7 +47,8 @@ class Bands:
     def collect(self, bench: Bench, cache: Cache, lost: Mapping[Key, str]) -> dict[str, ReactionPath]:
         """By the reaction's name."""
         found = {}
-        for position, reaction in enumerate(bench.reactions):
+        for position in bench.free:
+            reaction = bench.reactions[position]
             kept = cache.path(reaction.group, bench.options.images, bench.options.neb_steps)
             found[bench.name(reaction)] = kept or _no_path(lost.get((position,), "not done"))
         return found

@@ -81,7 +81,7 @@ def job_table(job: ReactionJob, gases: Mapping[str, Thermochemistry]) -> str:
     if len(points) > 1:
         lines += ["", align(points)]
     if "transition_state" in gases:
-        lines += ["", align(energy_rows(gases)), f"at {conditions(gases['transition_state'])}"]
+        lines += ["", align(energy_rows(gases)), f"at {conditions(*(gases[name] for name in _present(gases)))}"]
     return "\n".join(lines)
 
 

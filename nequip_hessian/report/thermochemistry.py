@@ -16,11 +16,13 @@ TREATMENT_NAMES: Final = {
 }
 
 
-def conditions(found: Thermochemistry) -> str:
-    """Temperature, pressure, symmetry number, multiplicity and treatment in one line."""
+def conditions(*found: Thermochemistry) -> str:
+    """Temperature, pressure, symmetry number (of each), multiplicity and treatment in one line."""
+    first = found[0]
+    sigma = ", ".join(str(one.symmetry_number) for one in found)
     return (
-        f"{found.temperature:g} K, {found.pressure / 1e5:g} bar, symmetry number {found.symmetry_number}, "
-        f"multiplicity {found.multiplicity}, {TREATMENT_NAMES[found.treatment]}"
+        f"{first.temperature:g} K, {first.pressure / 1e5:g} bar, symmetry number{'s'[: len(found) - 1]} {sigma}, "
+        f"multiplicity {first.multiplicity}, {TREATMENT_NAMES[first.treatment]}"
     )
 
 
