@@ -21,7 +21,7 @@ imaginary_agreement  fraction of geometries with the reference's number of modes
 negative_agreement   the same, counting projected eigenvalues below -1e-6 eV/(angstrom^2 u), as HIP does
 
 Hessian figures of a subset are means over geometries of the per-geometry figure (HORM, HIP), except
-`hessian_rmse`, which pools all elements. A prediction that failed enters no mean; it is counted in
+the two RMSE, which pool all elements. A prediction that failed enters no mean; it is counted in
 `failure_rate`, and as a disagreement in the two agreements. A reference that contradicts the prediction's
 shape raises.
 """
@@ -84,6 +84,7 @@ class HessianErrors:
     rmse: float
     relative: float | None
     projected_mae: float
+    projected_rmse: float
     projected_relative: float | None
     spectrum: Spectrum
     projected: Spectrum | None
@@ -191,6 +192,7 @@ def hessian_errors(record: LabelledGeometry, hessian: Array, masses: Array) -> H
         relative=_relative(difference, truth),
         spectrum=raw,
         projected_mae=float(np.mean(np.abs(inner_difference))),
+        projected_rmse=float(np.sqrt(np.mean(inner_difference**2))),
         projected_relative=_relative(inner_difference, inner_truth),
         projected=_spectrum((reference_values, reference_modes.modes), (model_values, model_modes.modes)),
         imaginary=(reference_modes.n_imaginary, model_modes.n_imaginary),

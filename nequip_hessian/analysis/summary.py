@@ -55,6 +55,7 @@ METRICS: Final[dict[str, Metric]] = {
     "cosine_1": Metric("1", "|cos| of the lowest eigenvector", "higher"),
     "cosine_2": Metric("1", "|cos| of the second eigenvector", "higher"),
     "projected_hessian_mae": Metric(_PROJECTED, "Hessian MAE, mass-weighted and projected"),
+    "projected_hessian_rmse": Metric(_PROJECTED, "Hessian RMSE, mass-weighted and projected"),
     "projected_hessian_relative": Metric("1", "Relative Hessian error, mass-weighted and projected"),
     "projected_eigenvalue_mae": Metric(_PROJECTED, "Eigenvalue MAE, mass-weighted and projected"),
     "projected_eigenvalue_1_mae": Metric(_PROJECTED, "Lowest eigenvalue MAE, mass-weighted and projected"),
@@ -122,6 +123,9 @@ def _hessian_figures(errors: Sequence[GeometryErrors]) -> dict[str, Figure]:
         "hessian_rmse": _pooled([(h.rmse, h.elements) for h in known], "hessian_rmse", square=True),
         "hessian_relative": _mean([h.relative for h in known], "hessian_relative"),
         "projected_hessian_mae": _mean([h.projected_mae for h in known], "projected_hessian_mae"),
+        "projected_hessian_rmse": _pooled(
+            [(h.projected_rmse, h.elements) for h in known], "projected_hessian_rmse", square=True
+        ),
         "projected_hessian_relative": _mean([h.projected_relative for h in known], "projected_hessian_relative"),
     }
     for prefix, spectra in (("", [h.spectrum for h in known]), ("projected_", projected)):

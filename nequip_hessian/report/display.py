@@ -64,6 +64,8 @@ SECTIONS: Final[dict[str, tuple[str, ...]]] = {
         "cosine_1",
         "cosine_2",
         "projected_hessian_mae",
+        "projected_hessian_rmse",
+        "projected_hessian_relative",
         "projected_eigenvalue_mae",
         "projected_eigenvalue_1_mae",
         "projected_eigenvalue_2_mae",

@@ -16,11 +16,7 @@ from nequip_hessian.train.loss import (
 from nequip_hessian.train.metrics import EnergyForceHessianMetrics, EnergyForceStressHessianMetrics
 from nequip_hessian.train.page import WriteEvaluationPage
 from nequip_hessian.train.sparse import SparseMeanSquaredError
-from nequip_hessian.train.spectra import (
-    EigenvalueMeanAbsoluteError,
-    FrequencyMeanAbsoluteError,
-    ImaginaryAgreement,
-)
+from nequip_hessian.train.spectra import HessianFigure
 from nequip_hessian.train.terms import (
     HessianHuber,
     HessianMeanAbsoluteErrorTerm,
@@ -30,20 +26,18 @@ from nequip_hessian.train.terms import (
 
 __all__ = [
     "BalanceLossCoefficients",
-    "EigenvalueMeanAbsoluteError",
     "EnergyForceHessianLoss",
     "EnergyForceHessianMetrics",
     "EnergyForceMassWeightedHessianLoss",
     "EnergyForceStressHessianLoss",
     "EnergyForceStressHessianMetrics",
-    "FrequencyMeanAbsoluteError",
     "HessianEveryNSteps",
+    "HessianFigure",
     "HessianHuber",
     "HessianMeanAbsoluteError",
     "HessianMeanAbsoluteErrorTerm",
     "HessianMeanSquaredError",
     "HessianRootMeanSquaredError",
-    "ImaginaryAgreement",
     "MassWeightedHessianMeanSquaredError",
     "MassWeightedHessianRootMeanSquaredError",
     "SparseMeanSquaredError",

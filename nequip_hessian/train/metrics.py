@@ -10,17 +10,14 @@ from nequip.data import AtomicDataDict, PerAtomModifier
 from nequip.train import MaximumAbsoluteError, MeanAbsoluteError, MetricsManager, RootMeanSquaredError
 from torchmetrics import Metric
 
+from nequip_hessian.analysis.summary import METRICS
 from nequip_hessian.errors import ConfigError
 from nequip_hessian.train.figures import (
     HessianMeanAbsoluteError,
     HessianRootMeanSquaredError,
     MassWeightedHessianRootMeanSquaredError,
 )
-from nequip_hessian.train.spectra import (
-    EigenvalueMeanAbsoluteError,
-    FrequencyMeanAbsoluteError,
-    ImaginaryAgreement,
-)
+from nequip_hessian.train.spectra import FIGURES, HessianFigure
 
 _KINDS: Final[dict[str, type[Metric]]] = {
     "rmse": RootMeanSquaredError,
@@ -31,10 +28,7 @@ _HESSIAN: Final[dict[str, Callable[[], Metric]]] = {
     "hessian_rmse": HessianRootMeanSquaredError,
     "hessian_mae": HessianMeanAbsoluteError,
     "mass_weighted_hessian_rmse": MassWeightedHessianRootMeanSquaredError,
-    "eigenvalue_mae": EigenvalueMeanAbsoluteError,
-    "eigenvalue_1_mae": partial(EigenvalueMeanAbsoluteError, 1),
-    "frequency_mae": FrequencyMeanAbsoluteError,
-    "imaginary_agreement": ImaginaryAgreement,
+    **{name: partial(HessianFigure, name) for name in FIGURES},
 }
 _DEFAULT: Final = {"per_atom_energy_rmse": 1.0, "forces_rmse": 1.0, "hessian_rmse": 1.0}
 _STRESS_DEFAULT: Final = {**_DEFAULT, "stress_rmse": 1.0}
@@ -54,10 +48,10 @@ def EnergyForceHessianMetrics(
     Args:
         coeffs: metric name -> share in `weighted_sum` (what `ModelCheckpoint` monitors), or null to
             report it only. Names: total_energy, per_atom_energy or forces + _rmse, _mae, _maxabserr;
-            hessian_rmse; hessian_mae (val_hessian of mode full or columns); eigenvalue_mae,
-            eigenvalue_1_mae (eV/angstrom^2), frequency_mae (cm^-1) and imaginary_agreement (share; do
-            not give it a coefficient, larger is better) with mode full; mass_weighted_hessian_rmse with
-            mass_weighted: true. The usual ones are reported whether named or not
+            hessian_rmse; hessian_mae (val_hessian of mode full or columns); with mode full every figure on
+            Hessians and vibrations of docs/metrics.md, such as eigenvalue_mae (eV/angstrom^2), frequency_mae
+            (cm^-1), zpe_mae (eV), imaginary_agreement (no coefficient: larger is better);
+            mass_weighted_hessian_rmse with mass_weighted: true. The usual ones are reported whether named or not
         type_names: given by NequIP
         extra_metrics: further entries for the `MetricsManager`
 
@@ -92,9 +86,10 @@ def _manager(
     unknown = [name for name in coeffs if name not in names]
     if unknown:
         raise ConfigError(f"coeffs: unknown metric {', '.join(unknown)}; expected some of {', '.join(names)}")
-    if coeffs.get("imaginary_agreement") is not None:
+    rising = [name for name in FIGURES if METRICS[name].better == "higher" and coeffs.get(name) is not None]
+    if rising:
         raise ConfigError(
-            "coeffs: imaginary_agreement is better the larger it is and has no place in weighted_sum; give it null"
+            f"coeffs: {', '.join(rising)}: better the larger it is, and has no place in weighted_sum; give it null"
         )
     wanted = {**dict.fromkeys(_ALWAYS), **coeffs}
     return MetricsManager(

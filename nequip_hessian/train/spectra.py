@@ -1,13 +1,15 @@
-"""Eigenvalues and frequencies in validation and test: figures that need the full matrix.
+"""Figures of validation and test that need the full matrix: eigenvalues, eigenvectors, frequencies.
 
-Names, units and definitions are those of `nequip-hessian evaluate` (docs/metrics.md); masses are the
-standard ones of the elements. They cost a diagonalisation a geometry, on the CPU.
+Names, units and definitions are those of `nequip-hessian evaluate` (docs/metrics.md), and so is the code; masses are
+the standard ones of the elements. They cost a diagonalisation a geometry, on the CPU, however many are asked for.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -17,43 +19,75 @@ from ase.data import atomic_masses
 from nequip.data import AtomicDataDict
 
 from nequip_hessian._keys import HESSIAN_PROBE_KEY, HESSIAN_PRODUCT_KEY
-from nequip_hessian.curvature import match_columns, normal_modes
+from nequip_hessian.analysis.accuracy import STATIONARY_FORCE, GeometryErrors, geometry_errors
+from nequip_hessian.analysis.prediction import Prediction
+from nequip_hessian.analysis.summary import METRICS, Figure, summarise
 from nequip_hessian.errors import ConfigError
+from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.train.products import Data, GeometryMean, Settings, frames_of, product_residuals
 
 Float64 = npt.NDArray[np.float64]
 
-IMAGINARY_THRESHOLD: Final = -20.0
-"""A mode counts as imaginary below this wavenumber, cm^-1."""
-STATIONARY_FORCE: Final = 0.05
-"""Frequencies are compared where all reference force components are below this, eV/angstrom."""
+FIGURES: Final = tuple(
+    name
+    for name in METRICS
+    if not name.startswith(("energy", "shifted", "force", "failure", "hessian_mae")) and not name.endswith("rmse")
+)
+"""Names of the figures that compare two matrices, as in docs/metrics.md."""
+
+_KEPT: Final = 256
 
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
     """Reference and predicted Hessian (n, n), eV/angstrom^2, of one geometry, and what normal modes need."""
 
-    reference: Float64
+    record: LabelledGeometry
     predicted: Float64
-    positions: Float64
     masses: Float64
-    periodic: bool
-    partial: bool
     stationary: bool
 
-    def modes(self) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
-        """Wavenumbers (m,), cm^-1, and modes (n, m) of both."""
-        return self._modes(self.reference), self._modes(self.predicted)
+    def figure(self, name: str) -> Figure:
+        """One figure of this geometry alone; all of them are computed once."""
+        if self._key not in _RECENT:
+            while len(_RECENT) >= _KEPT:
+                _RECENT.pop(next(iter(_RECENT)))
+            _RECENT[self._key] = self._errors()
+        return summarise([_RECENT[self._key]], [self.stationary])[name]
 
-    def _modes(self, hessian: Float64) -> tuple[Float64, Float64]:
-        values, vectors = normal_modes(
-            hessian, self.positions, self.masses, periodic=self.periodic, project=not self.partial
-        )
-        return np.asarray(values, dtype=np.float64), np.asarray(vectors, dtype=np.float64)
+    @cached_property
+    def _key(self) -> bytes:
+        record, digest = self.record, hashlib.sha256()
+        for array in (record.numbers, record.positions, record.hessian, self.predicted):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.digest()
+
+    def _errors(self) -> GeometryErrors:
+        forces = np.zeros((len(self.record), 3))
+        return geometry_errors(self.record, Prediction(0.0, forces, self.predicted), self.masses)
 
 
-class _MatrixFigure(GeometryMean):
-    """A mean over geometries, or over their modes, of a figure that compares two matrices."""
+_RECENT: dict[bytes, GeometryErrors] = {}  # every figure of a batch asks for the same pairs
+
+
+class HessianFigure(GeometryMean):
+    """A mean over geometries, or over their modes, of a figure that compares two matrices.
+
+    Frequency figures are taken at stationary points: geometries with a reference force component of 0.05 eV/angstrom
+    or more, or unknown forces, are left out of them. Symmetric parts of predicted matrices are compared.
+
+    Args:
+        figure: one of `FIGURES`; unit and definition in docs/metrics.md
+
+    Raises:
+        ConfigError: another name.
+    """
+
+    def __init__(self, figure: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if figure not in FIGURES:
+            raise ConfigError(f"figure: expected one of {', '.join(FIGURES)}, found {figure!r}")
+        self.figure = figure
 
     def check_probes(self, settings: Settings) -> None:
         """Refuse everything but the full matrix."""
@@ -61,72 +95,22 @@ class _MatrixFigure(GeometryMean):
         if settings.mode != "full" or settings.project:
             raise ConfigError(_full_needed(str(self)))
 
-    def errors(self, pair: _Pair) -> npt.NDArray[np.floating[Any]]:
-        """What one geometry adds to the mean, (m,); empty: nothing."""
-        raise NotImplementedError
-
     def update(self, preds: Data, target: Data) -> None:
         """Take in a batch: outputs and labels, `hessian_product` (N, 3K), eV/angstrom^2, of the full matrix."""
         if HESSIAN_PRODUCT_KEY not in target or HESSIAN_PROBE_KEY not in target:
             return
         for pair in _pairs(preds, target, str(self)):
-            errors = torch.from_numpy(np.asarray(self.errors(pair), dtype=np.float64))
-            self._add(errors.to(self.total.device), float(len(errors)))
+            finite = bool(np.all(np.isfinite(pair.predicted)))
+            found = pair.figure(self.figure) if finite else Figure(float("nan"), 1, "")
+            if found.value is not None:
+                self._add(torch.tensor(found.value * found.n, device=self.total.device), float(found.n))
 
     def compute(self) -> torch.Tensor:
         """Return the mean, NaN where nothing could be compared."""
         return self.total / self.count
 
-
-class EigenvalueMeanAbsoluteError(_MatrixFigure):
-    """Mean absolute error of the ascending eigenvalues of the raw Hessian, eV/angstrom^2: mean over
-    eigenvalues, then over geometries.
-
-    Args:
-        lowest: only the so many lowest ones
-    """
-
-    def __init__(self, lowest: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.lowest = lowest
-
-    def errors(self, pair: _Pair) -> npt.NDArray[np.floating[Any]]:
-        """The geometry's mean, (1,), eV/angstrom^2."""
-        difference = np.linalg.eigvalsh(pair.predicted) - np.linalg.eigvalsh(pair.reference)
-        return np.array([np.mean(np.abs(difference[: self.lowest]))])
-
     def __str__(self) -> str:
-        return "eigenvalue_mae" if self.lowest is None else f"eigenvalue_{self.lowest}_mae"
-
-
-class FrequencyMeanAbsoluteError(_MatrixFigure):
-    """Mean absolute error of harmonic wavenumbers at stationary points, cm^-1, over all modes.
-
-    Imaginary ones count as negative; modes are paired by overlap (Hungarian method). Geometries with a
-    reference force component of 0.05 eV/angstrom or more, or unknown forces, are left out.
-    """
-
-    def errors(self, pair: _Pair) -> npt.NDArray[np.floating[Any]]:
-        """One error a mode, (m,), cm^-1."""
-        if not pair.stationary:
-            return np.zeros(0)
-        (truth, vectors), (guess, others) = pair.modes()
-        return np.abs(guess[match_columns(vectors, others)] - truth)
-
-    def __str__(self) -> str:
-        return "frequency_mae"
-
-
-class ImaginaryAgreement(_MatrixFigure):
-    """Share of geometries with the reference's number of modes below -20 cm^-1; 1 is best."""
-
-    def errors(self, pair: _Pair) -> npt.NDArray[np.floating[Any]]:
-        """1 where they agree, (1,)."""
-        (truth, _), (guess, _) = pair.modes()
-        return np.array([float(np.sum(truth < IMAGINARY_THRESHOLD) == np.sum(guess < IMAGINARY_THRESHOLD))])
-
-    def __str__(self) -> str:
-        return "imaginary_agreement"
+        return self.figure
 
 
 def _full_needed(name: str) -> str:
@@ -161,13 +145,19 @@ def _pairs(preds: Data, target: Data, name: str) -> Iterator[_Pair]:
             raise ConfigError(_full_needed(name))
         matrix = predicted[rows, :n]
         moving = rows.reshape(-1, 3).all(axis=1)
+        inside = np.flatnonzero(moving).astype(np.int32)
+        record = LabelledGeometry(
+            numbers=numbers.cpu().numpy()[atoms],
+            positions=arrays[3][atoms],
+            hessian=reference[rows, :n],
+            active=None if moving.all() else inside,
+            cell=np.eye(3) if periodic[frame] else None,  # only that there is one matters to the modes
+            pbc=bool(periodic[frame]),
+        )
         yield _Pair(
-            reference[rows, :n],
+            record,
             (matrix + matrix.T) / 2,
-            arrays[3][atoms][moving],
-            masses[atoms][moving],
-            bool(periodic[frame]),
-            not bool(moving.all()),
+            masses[atoms],
             bool(np.all(np.abs(forces[atoms]) < STATIONARY_FORCE)),
         )
 

@@ -4,12 +4,18 @@ from scipy.spatial.transform import Rotation
 from springs import spring_network
 from xtb_models import hydrogen_cyanide, xtb
 
-from nequip_hessian.analysis.accuracy import composition_shift, geometry_errors, hessian_errors, is_stationary
+from nequip_hessian.analysis.accuracy import (
+    composition_shift,
+    geometry_errors,
+    hessian_errors,
+    is_stationary,
+    record_vibrations,
+)
 from nequip_hessian.analysis.prediction import Prediction, masses_of, predict, refuse_unknown_elements
 from nequip_hessian.analysis.summary import METRICS, apply_shift, confusion, summarise
 from nequip_hessian.errors import ConfigError, RecordError
 from nequip_hessian.record import LabelledGeometry
-from nequip_hessian.units import HARTREE_PER_BOHR2
+from nequip_hessian.units import HARTREE_PER_BOHR2, WAVENUMBER
 
 NUMBERS = np.array([1, 6, 7, 8, 1])
 
@@ -62,6 +68,36 @@ def test_errors_are_those_that_were_put_in():
     assert figures["energy_per_atom_mae"].value == pytest.approx(0.1)
     assert figures["eigenvalue_mae_atomic"].value == pytest.approx(0.25 / HARTREE_PER_BOHR2)
     assert figures["hessian_rmse"].n == 225
+
+
+def test_a_turned_eigenvector_and_a_flipped_sign_have_the_figures_computed_by_hand():
+    """The two lowest modes are turned into each other by 0.3 rad, the lowest eigenvalue changes its sign."""
+    record = record_of()
+    masses = masses_of(record.numbers)
+    root = np.sqrt(np.repeat(masses, 3))
+    modes = record_vibrations(record, record.hessian, masses)
+    values = np.sign(modes.wavenumbers) * (modes.wavenumbers / WAVENUMBER) ** 2
+    vectors = modes.modes.copy()
+    c, s = np.cos(0.3), np.sin(0.3)
+    vectors[:, :2] = modes.modes[:, :2] @ np.array([[c, -s], [s, c]])
+    changed = values.copy()
+    changed[0] = -abs(values[0]) if values[0] > 0 else -2 * abs(values[0])
+    inner = vectors @ np.diag(changed) @ vectors.T
+    truth = modes.modes @ np.diag(values) @ modes.modes.T
+    clean = record.replace(hessian=truth * root[:, None] * root[None])
+    error = hessian_errors(clean, inner * root[:, None] * root[None], masses)
+    assert error.projected.cosine_1 == pytest.approx(c, abs=1e-9)
+    assert error.projected.cosine_2 == pytest.approx(c, abs=1e-9)
+    assert error.projected.first == pytest.approx(abs(changed[0] - values[0]), rel=1e-9)
+    assert error.projected.second == pytest.approx(0, abs=1e-9)
+    assert error.projected.mae == pytest.approx(abs(changed[0] - values[0]) / len(values), rel=1e-9)
+    assert error.projected_mae == pytest.approx(np.mean(np.abs(inner - truth)), rel=1e-9)
+    assert error.projected_rmse == pytest.approx(np.sqrt(np.mean((inner - truth) ** 2)), rel=1e-9)
+    assert error.projected_relative == pytest.approx(np.linalg.norm(inner - truth) / np.linalg.norm(values), rel=1e-9)
+    assert error.negative == (int(np.sum(values < 0)), int(np.sum(changed < 0)))
+    figures = summarise([errors_of(clean, Prediction(-3.0, record.forces, inner * root[:, None] * root[None]))])
+    assert figures["negative_agreement"].value == float(error.negative[0] == error.negative[1])
+    assert figures["projected_hessian_rmse"].value == pytest.approx(error.projected_rmse)
 
 
 def test_projected_figures_do_not_see_rigid_motions():

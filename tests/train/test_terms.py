@@ -6,24 +6,28 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from nequip.data import AtomicDataDict
 from small_models import NEQUIP, SYMBOLS, frame
+from springs import spring_network
 
 import nequip_hessian.model as ours
+from nequip_hessian.analysis.accuracy import geometry_errors
+from nequip_hessian.analysis.prediction import Prediction
+from nequip_hessian.analysis.summary import summarise
 from nequip_hessian.data import HessianProbes
 from nequip_hessian.data.settings import parse
 from nequip_hessian.errors import ConfigError
+from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.train import (
-    EigenvalueMeanAbsoluteError,
     EnergyForceHessianLoss,
     EnergyForceHessianMetrics,
     EnergyForceMassWeightedHessianLoss,
     EnergyForceStressHessianLoss,
     EnergyForceStressHessianMetrics,
-    FrequencyMeanAbsoluteError,
+    HessianFigure,
     HessianHuber,
     HessianMeanAbsoluteErrorTerm,
     HessianMeanSquaredError,
-    ImaginaryAgreement,
 )
+from nequip_hessian.train.spectra import FIGURES
 
 WATER, REFERENCE, MODEL = molecule("H2O"), symmetric(9, 0), symmetric(9, 1)
 DIFFERENCE = MODEL - REFERENCE
@@ -132,8 +136,6 @@ def test_stress_and_hessian_of_a_crystal():
 def test_spectra_are_those_of_the_matrices():
     """Scaling the Hessian by s^2 scales frequencies by s, and mirrors nothing else."""
     atoms = molecule("H2O")
-    from springs import spring_network
-
     from nequip_hessian.curvature import normal_modes
 
     _, _, hessian = spring_network(3, 0, stretched=0.0)
@@ -144,26 +146,49 @@ def test_spectra_are_those_of_the_matrices():
     for forces, count in ((0.0, len(wavenumbers)), (0.1, 0)):
         data = full(geometry(atoms, hessian, forces=torch.full((3, 3), forces)))
         preds, batch = predict(data, [1.21 * hessian]), AtomicDataDict.with_batch_(data)
-        metric = FrequencyMeanAbsoluteError()
+        metric = HessianFigure("frequency_mae")
         metric.update(preds, batch)
         assert float(metric.count) == count
         if count:
             assert float(metric.compute()) == pytest.approx(0.1 * np.mean(np.abs(wavenumbers)), rel=1e-8)
         eigenvalues = np.linalg.eigvalsh(hessian)
         for metric, expected in (
-            (EigenvalueMeanAbsoluteError(), 0.21 * np.mean(np.abs(eigenvalues))),
-            (EigenvalueMeanAbsoluteError(1), 0.21 * abs(eigenvalues[0])),
-            (ImaginaryAgreement(), 1.0),
+            (HessianFigure("eigenvalue_mae"), 0.21 * np.mean(np.abs(eigenvalues))),
+            (HessianFigure("eigenvalue_1_mae"), 0.21 * abs(eigenvalues[0])),
+            (HessianFigure("imaginary_agreement"), 1.0),
         ):
             assert float(metric(preds, batch)) == pytest.approx(expected, rel=1e-8, abs=1e-10)
     upside_down = predict(data, [-hessian])
-    assert float(ImaginaryAgreement()(upside_down, batch)) == 0.0
+    assert float(HessianFigure("imaginary_agreement")(upside_down, batch)) == 0.0
+
+
+def test_figures_of_a_test_run_are_those_of_an_evaluation():
+    """Two random molecules in one batch: each figure is that of `summarise`, whatever it is weighted with."""
+    rng = np.random.default_rng(2)
+    full, frames, matrices, errors = HessianProbes("full", max_atoms=6), [], [], []
+    for n_atoms, seed in ((5, 1), (4, 2)):
+        positions, _, hessian = spring_network(n_atoms, seed)
+        atoms = Atoms("CHONH"[:n_atoms], positions)
+        noise = rng.normal(size=hessian.shape)
+        matrices.append(hessian + noise + noise.T)
+        frames.append(full(geometry(atoms, hessian, forces=torch.zeros((n_atoms, 3)))))
+        record = LabelledGeometry(numbers=atoms.numbers, positions=positions, hessian=hessian)
+        errors.append(
+            geometry_errors(record, Prediction(0.0, np.zeros((n_atoms, 3)), matrices[-1]), atoms.get_masses())
+        )
+    batch = AtomicDataDict.batched_from_list(frames)
+    preds = predict(batch, matrices)
+    expected = summarise(errors)
+    for name in FIGURES:
+        assert float(HessianFigure(name)(preds, batch)) == pytest.approx(expected[name].value, rel=1e-8), name
+    with pytest.raises(ConfigError, match="expected one of"):
+        HessianFigure("force_mae")
 
 
 def test_spectra_need_the_full_matrix():
     for options in ({"mode": "random"}, {"mode": "columns", "k": 9}, {"mode": "full", "project": True}):
         with pytest.raises(ConfigError, match="whole matrix"):
-            FrequencyMeanAbsoluteError().check_probes(parse(options))
+            HessianFigure("frequency_mae").check_probes(parse(options))
     out = HessianProbes("columns", 9)(geometry(WATER, REFERENCE))
     with pytest.raises(ConfigError, match="whole matrix"):
-        EigenvalueMeanAbsoluteError()(predict(out, [MODEL]), AtomicDataDict.with_batch_(out))
+        HessianFigure("eigenvalue_mae")(predict(out, [MODEL]), AtomicDataDict.with_batch_(out))
