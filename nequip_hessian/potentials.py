@@ -181,6 +181,11 @@ class PotentialSource:
         """Whether it is no NequIP file."""
         return self.text == "tblite" or self.text.startswith(("tblite:", "ase:"))
 
+    @property
+    def is_model(self) -> bool:
+        """Whether it names a calculator at all: a NequIP file by its ending, or what `foreign` says."""
+        return self.foreign or self.text.endswith((".ckpt", ".nequip.zip", ".nequip.pt2", ".nequip.pth"))
+
     def load(self) -> Any:
         """Make the calculator; raises as `load_potential`."""
         return load_potential(self.text, device=self.device, options=self.options)

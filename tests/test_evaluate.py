@@ -14,6 +14,7 @@ from nequip_hessian.analysis.prediction import masses_of, predict
 from nequip_hessian.errors import ConfigError, EngineError, StoreError
 from nequip_hessian.evaluate import Model, Options, evaluate, load_models
 from nequip_hessian.evaluation.models import distinct_names
+from nequip_hessian.report import figures as plots
 from nequip_hessian.report import write_report
 from nequip_hessian.report.tables import text_table
 from nequip_hessian.store import HessianStore, StoreWriter
@@ -129,6 +130,11 @@ def test_tables_say_the_same_as_the_json(report):
     with (out / "geometries.csv").open(encoding="utf-8") as stream:
         assert len(list(csv.DictReader(stream))) == 12
     table = text_table(evaluation)
+    markdown = (out / "summary.md").read_text(encoding="utf-8").splitlines()
+    assert {line.count("|") - line.count(r"\|") for line in markdown} == {2 + len(evaluation.models)}
+    said = [[part.strip() for part in line.strip("| ").replace(r"\|", "¦").split("|")] for line in markdown[2:]]
+    printed = [re.split(r"\s{2,}", line.replace("|", "¦")) for line in table.splitlines()[2:] if line.strip()]
+    assert said == printed
     assert "Hessian MAE" in table
     assert "n=6" in table
     assert "kcal/mol" in table
@@ -298,3 +304,14 @@ def test_any_calculator_can_be_named(store, models, tmp_path):
         load_models(["tblite"], options={"other": {}})
     with pytest.raises(EngineError, match="nowhere"):
         load_models(["ase:nowhere:Calculator"])
+
+
+def test_models_differ_without_colour(report):
+    """In grey two models are told apart by hatch, marker and line, in the plots and in their legends."""
+    evaluation, _ = report
+    for style in (lambda k: plots.bar_style(k)["hatch"], plots.marker, plots.line):
+        assert len({str(style(k)) for k in range(6)}) == 6
+    legend = plots.by_kind_plot(evaluation).legends[0]
+    assert [patch.get_hatch() for patch in legend.get_patches()] == list(plots.HATCHES[: len(evaluation.models)])
+    bars = {bar.get_hatch() for axis in plots.by_kind_plot(evaluation).axes for bar in axis.patches}
+    assert bars == set(plots.HATCHES[: len(evaluation.models)])

@@ -11,12 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
-from nequip_hessian.analysis.accuracy import record_vibrations
-from nequip_hessian.analysis.prediction import atoms_of, check_hessian, evaluate_atoms, masses_of
+from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms, masses_of
 from nequip_hessian.analysis.superpose import best_rotation, rmsd
-from nequip_hessian.analysis.vibrations import Vibrations, match_modes, vibrations
-from nequip_hessian.errors import ConfigError, NoHessianError
-from nequip_hessian.record import LabelledGeometry
+from nequip_hessian.analysis.vibrations import Vibrations, vibrations
+from nequip_hessian.errors import ConfigError
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -129,78 +127,3 @@ def file_dipole_derivatives(path: str | Path, atoms: Atoms) -> npt.NDArray[np.fl
         f"{path}: no dipole derivatives of {atoms.get_chemical_formula()} in it, atoms in the same order; "
         "formatted checkpoints and ORCA .hess files have them"
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """A model's modes beside those of a calculation at the same geometry.
-
-    Attributes:
-        source: the file; label: of the geometry in it
-        reference, model: normal modes of the file's Hessian and of the model's, with the same masses
-        printed: (m,) what the program printed, cm^-1, NaN where it printed none
-        partner, overlap: (m,), model mode of each reference mode and its |overlap|
-    """
-
-    source: str
-    label: str
-    reference: Vibrations
-    model: Vibrations
-    printed: npt.NDArray[np.float64]
-    partner: npt.NDArray[np.intp]
-    overlap: npt.NDArray[np.float64]
-
-
-def _printed(record: LabelledGeometry, count: int) -> npt.NDArray[np.float64]:
-    if record.frequencies is None:
-        return np.full(count, np.nan)
-    values = np.sort(np.asarray(record.frequencies, dtype=np.float64))
-    if len(values) > count:  # translations and rotations are among them: those nearest to zero
-        values = np.sort(values[np.argsort(np.abs(values), kind="stable")[len(values) - count :]])
-    return values if len(values) == count else np.full(count, np.nan)
-
-
-def compare_with_file(calculator: Any, path: str | Path) -> list[Comparison]:
-    """Hold a model against the frequency calculations in an output file, at the file's geometry and masses.
-
-    Args:
-        calculator: ASE calculator with `get_hessian`
-        path: an output of any format of `nequip_hessian.formats`
-
-    Returns:
-        One comparison for each geometry with a Hessian.
-
-    Raises:
-        FormatError, NoHessianError: the file cannot be read or holds no Hessian.
-        ConfigError: the model has not seen an element, or its answer is not finite.
-    """
-    from nequip_hessian.formats import read
-
-    found = []
-    for record in read(path):
-        if record.hessian is None:
-            continue
-        masses = masses_of(record.numbers, "source", record.masses)
-        reference = record_vibrations(record, np.asarray(record.hessian), masses)
-        active = record.active
-        indices = {} if active is None else {"indices": active.tolist()}
-        try:
-            size = len(record) if active is None else len(active)
-            hessian = check_hessian(calculator.get_hessian(atoms_of(record), **indices), size)
-        except ValueError as exc:
-            raise ConfigError(f"{path}: {exc}") from exc
-        model = record_vibrations(record, hessian, masses)
-        label = record.label or record.formula
-        found.append(
-            Comparison(
-                str(path),
-                label,
-                reference,
-                model,
-                _printed(record, len(reference)),
-                *match_modes(reference, model),
-            )
-        )
-    if not found:
-        raise NoHessianError(f"{path}: no Hessian in it to compare with")
-    return found

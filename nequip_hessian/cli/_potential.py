@@ -35,7 +35,9 @@ def add_state_arguments(parser: Any) -> None:
     """Add charge, multiplicity and masses."""
     add_charge_arguments(parser)
     parser.add_argument(
-        "--masses", choices=("standard", "isotopic"), default="standard", help="atomic masses (default: standard)"
+        "--masses",
+        choices=("standard", "isotopic"),
+        help="atomic masses (default: standard; those of the file for Hessians in a file or store)",
     )
     parser.add_argument(
         "--isotope",
@@ -156,7 +158,9 @@ def geometries(args: argparse.Namespace, path: str) -> list[Any]:
 
     frames = charged_geometries(args, path)
     for atoms in frames:
-        atoms.set_masses(with_isotopes(atoms.numbers, masses_of(atoms.numbers, args.masses), args.isotope))
+        atoms.set_masses(
+            with_isotopes(atoms.numbers, masses_of(atoms.numbers, args.masses or "standard"), args.isotope)
+        )
     return frames
 
 
@@ -169,21 +173,33 @@ def geometry(args: argparse.Namespace, path: str) -> Any:
     return geometries(args, path)[-1]
 
 
+def number_list(what: str, text: str) -> list[int]:
+    """Numbers from 0 of a text such as `0,3-5`, ascending, each once.
+
+    Raises:
+        OptionError: not of this form.
+    """
+    chosen: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or (last and not last.isdecimal()):
+            raise OptionError(f"{what} {text!r}: expected numbers from 0 and ranges, e.g. 0,3-5")
+        if int(last or first) - int(first) > 10**7:
+            raise OptionError(f"{what} {text!r}: so many cannot be chosen one by one")
+        chosen += range(int(first), int(last or first) + 1)
+    return sorted(set(chosen))
+
+
 def atom_list(text: str, n_atoms: int) -> list[int]:
     """Atom indices of a text such as `0,3-5`.
 
     Raises:
         ConfigError: not of this form, or an atom that is not there.
     """
-    chosen: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise OptionError(f"atoms {text!r}: expected numbers from 0 and ranges, e.g. 0,3-5")
-        chosen += range(int(first), int(last or first) + 1)
+    chosen = number_list("atoms", text)
     if not chosen or max(chosen) >= n_atoms:
         raise ConfigError(f"atoms {text!r}: expected atoms 0 to {n_atoms - 1}")
-    return sorted(set(chosen))
+    return chosen
 
 
 def gas(args: argparse.Namespace, atoms: Any, modes: Any, energy: float) -> Any:

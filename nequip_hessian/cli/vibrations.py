@@ -1,4 +1,4 @@
-"""`nequip-hessian vibrations`: normal modes with a model, beside a calculation's if wanted."""
+"""`nequip-hessian vibrations`: normal modes with a model, of a Hessian that is there, or one beside the other."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nequip_hessian.errors import OptionError
+
 _EPILOG = """\
 examples:
   nequip-hessian vibrations model.nequip.zip molecule.xyz --optimise
   nequip-hessian vibrations last.ckpt ts.xyz -o modes/        (tables, Molden, Jmol, an animation a mode)
+  nequip-hessian vibrations my-orca.hess                      (the Hessian in a file, no model)
+  nequip-hessian vibrations store.zarr --record 0,3-5         (Hessians of a store)
   nequip-hessian vibrations last.ckpt --compare my-orca.hess  (both side by side, matched by overlap)
   nequip-hessian vibrations tblite molecule.xyz --optimise --ir --temperature 373 -o modes/
   nequip-hessian vibrations last.ckpt molecule.xyz --ir my-orca.hess --isotope H=2.014
@@ -39,7 +43,10 @@ def add_parser(subparsers: Any) -> None:
     )
     add_potential_arguments(parser)
     parser.add_argument("geometry", nargs="?", metavar="GEOMETRY", help="file with one or more geometries")
-    parser.add_argument("--compare", metavar="FILE", help="output of a frequency calculation to compare with")
+    parser.add_argument(
+        "--compare", metavar="FILE", help="output of a frequency calculation, or store, to compare with"
+    )
+    parser.add_argument("--record", metavar="N", help="which geometries of that file or store, from 0, e.g. 0,3-5")
     parser.add_argument("--optimise", action="store_true", help="minimise with the model first")
     parser.add_argument("--freeze", metavar="ATOMS", help="atoms held fixed, counted from 0, e.g. 0,3-5")
     parser.add_argument(
@@ -61,18 +68,59 @@ def run(args: argparse.Namespace) -> int:
     from nequip_hessian.cli._output import folder_to_write
 
     folder_to_write(args.output)
-    from nequip_hessian.cli._potential import potential
+    from nequip_hessian.cli._potential import number_list, potential, potential_source
 
+    chosen = None if args.record is None else number_list("--record", args.record)
     if not args.geometry and not args.compare:
-        print("nequip-hessian vibrations: give a GEOMETRY, --compare FILE, or both", file=sys.stderr)
-        return 2
+        if potential_source(args).is_model:
+            print(
+                "nequip-hessian vibrations: give a GEOMETRY, --compare FILE, or both; or a file or store with Hessians "
+                "in place of the model",
+                file=sys.stderr,
+            )
+            return 2
+        return _labelled(args, chosen)
+    if chosen is not None and not args.compare:
+        raise OptionError("vibrations: --record is for --compare, or for a file or store in place of the model")
     calculator = potential(args)
     if args.compare:
-        from nequip_hessian.analysis.single import compare_with_file
+        from nequip_hessian.analysis.labelled import compare_with_file
         from nequip_hessian.report.single import comparison_table
 
-        print("\n\n".join(comparison_table(found) for found in compare_with_file(calculator, args.compare)))
+        print("\n\n".join(comparison_table(found) for found in compare_with_file(calculator, args.compare, chosen)))
     return _analyse(args, calculator) if args.geometry else 0
+
+
+def _labelled(args: argparse.Namespace, chosen: list[int] | None) -> int:
+    """The Hessians of a file or store, with its own masses unless others are asked for."""
+    from nequip_hessian.analysis.accuracy import STATIONARY_KINDS
+    from nequip_hessian.analysis.labelled import labelled_hessians, labelled_vibrations
+    from nequip_hessian.report.single import check_hessian_file, vibration_table, write_hessians
+
+    refused = {"--optimise": args.optimise, "--freeze": args.freeze, "--charge": args.charge is not None}
+    if wrong := [name for name, given in refused.items() if given]:
+        raise OptionError(f"vibrations: {wrong[0]} needs a model: {args.model} is a file with Hessians")
+    records = labelled_hessians(args.model, chosen)
+    if args.hessian:
+        check_hessian_file(args.hessian, len(records))
+    found = []
+    for i, (record, warnings) in enumerate(records):
+        for text in warnings:
+            print(f"nequip-hessian vibrations: note: {args.model}: {text}", file=sys.stderr)
+        each = labelled_vibrations(record, args.masses or "source", args.isotope)
+        each.atoms.info["multiplicity"] = args.multiplicity or record.multiplicity
+        strength = None
+        if args.ir is not None:
+            strength = _intensities(args, record.dipole_derivatives, each)
+        title = record.label or record.formula
+        print("\n\n" * bool(i) + f"{args.model}: {title}\n" + vibration_table(each, strength))
+        thermal = _thermochemistry(args, each, stationary=record.kind in STATIONARY_KINDS)
+        if args.output:
+            _write(args, each, strength, thermal, f"{i}_" if len(records) > 1 else "")
+        found.append(each)
+    if args.hessian:
+        write_hessians(args.hessian, [each.hessian for each in found])
+    return 0
 
 
 def _analyse(args: argparse.Namespace, calculator: Any) -> int:
@@ -81,6 +129,7 @@ def _analyse(args: argparse.Namespace, calculator: Any) -> int:
     from nequip_hessian.analysis.optimisation import relax_all
     from nequip_hessian.analysis.single import model_vibrations
     from nequip_hessian.cli._potential import atom_list, geometries
+    from nequip_hessian.potentials import dipole_derivatives
     from nequip_hessian.report.single import check_hessian_file, vibration_table, write_hessians
 
     frames = geometries(args, args.geometry)
@@ -102,9 +151,11 @@ def _analyse(args: argparse.Namespace, calculator: Any) -> int:
     for i, atoms in enumerate(frames):
         fixed = sorted({int(k) for c in atoms.constraints if isinstance(c, FixAtoms) for k in c.get_indices()})
         each = model_vibrations(calculator, atoms, atoms.get_masses(), fixed)
-        strength = _intensities(args, calculator, each)
+        strength = None
+        if args.ir is not None:
+            strength = _intensities(args, None if args.ir else dipole_derivatives(calculator, each.atoms), each)
         print("\n\n" * bool(i) + vibration_table(each, strength))
-        thermal = _thermochemistry(args, each)
+        thermal = _thermochemistry(args, each, stationary=False)
         if args.output:
             _write(args, each, strength, thermal, f"{i}_" if len(frames) > 1 else "")
         found.append(each)
@@ -113,34 +164,31 @@ def _analyse(args: argparse.Namespace, calculator: Any) -> int:
     return 0
 
 
-def _thermochemistry(args: argparse.Namespace, found: Any) -> Any:
-    """Thermochemistry of a free molecule at a stationary point, printed; None elsewhere."""
+def _thermochemistry(args: argparse.Namespace, found: Any, *, stationary: bool) -> Any:
+    """Thermochemistry of a free molecule at a stationary point, by its forces or else its kind, printed; else None."""
     from nequip_hessian.cli._potential import gas
     from nequip_hessian.report.single import STATIONARY
     from nequip_hessian.report.thermochemistry import thermochemistry_table
 
-    free = found.active is None and not found.atoms.pbc.any() and found.largest_force <= STATIONARY
-    if not free:
+    at_rest = found.largest_force <= STATIONARY or (stationary and found.largest_force != found.largest_force)
+    if found.active is not None or found.atoms.pbc.any() or not at_rest:
         return None
     thermal = gas(args, found.atoms, found.result, found.energy)
     print(thermochemistry_table(thermal))
     return thermal
 
 
-def _intensities(args: argparse.Namespace, calculator: Any, found: Any) -> Any:
-    """Infrared intensities (m,), km/mol, where they were asked for."""
+def _intensities(args: argparse.Namespace, own: Any, found: Any) -> Any:
+    """Infrared intensities (m,), km/mol, from the file that --ir names, else from dipole derivatives (3N, 3), e."""
     import numpy as np
 
     from nequip_hessian.analysis.infrared import infrared_intensities
     from nequip_hessian.analysis.single import file_dipole_derivatives
     from nequip_hessian.errors import ConfigError
-    from nequip_hessian.potentials import dipole_derivatives
 
-    if args.ir is None:
-        return None
-    table = file_dipole_derivatives(args.ir, found.atoms) if args.ir else dipole_derivatives(calculator, found.atoms)
+    table = file_dipole_derivatives(args.ir, found.atoms) if args.ir else own
     if table is None:
-        raise ConfigError("--ir: this model gives no dipole moments; name an output that has dipole derivatives")
+        raise ConfigError("--ir: no dipole derivatives from this; name an output that has them (--ir FILE)")
     if found.active is not None:
         table = table[(3 * found.active[:, None] + np.arange(3)).ravel()]
     return infrared_intensities(found.result, table)

@@ -220,8 +220,7 @@ def by_kind_plot(
                     continue
                 height, unit = shown(name, value)
                 left = place + (position - (len(tables) - 1) / 2) * width
-                hatch = HATCHES[position % len(HATCHES)]
-                axis.bar(left, height, 0.92 * width, color=colour(position), hatch=hatch, edgecolor="white", lw=0)
+                axis.bar(left, height, 0.92 * width, **bar_style(position))
         counts = [max(table[kind][name].n for table in tables) for kind in kinds]
         labels = [f"{kind.replace('_', chr(10))}\nn={count}" for kind, count in zip(kinds, counts, strict=True)]
         axis.set_xticks(range(len(kinds)), labels, fontsize=8)
@@ -229,8 +228,21 @@ def by_kind_plot(
         axis.set_ylabel(unit, fontsize=9)
         axis.grid(axis="y", color=FAINT, lw=0.5)
         axis.set_axisbelow(True)
-    add_legend(canvas, evaluation)
+    add_bar_legend(canvas, evaluation)
     return canvas
+
+
+def bar_style(position: int) -> dict[str, Any]:
+    """Colour and hatch of the bars of the model at `position`."""
+    return {"facecolor": colour(position), "hatch": HATCHES[position % len(HATCHES)], "edgecolor": "white", "lw": 0}
+
+
+def add_bar_legend(canvas: Canvas, evaluation: Evaluation) -> None:
+    """A legend above axes with bars: the models."""
+    from matplotlib.patches import Patch
+
+    handles = [Patch(label=model.name, **bar_style(i)) for i, model in enumerate(evaluation.models)]
+    canvas.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=9)
 
 
 def add_legend(canvas: Canvas, evaluation: Evaluation, reference: bool = False) -> None:

@@ -14,8 +14,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
+from nequip_hessian.analysis.labelled import Comparison
 from nequip_hessian.analysis.optimisation import Relaxation
-from nequip_hessian.analysis.single import Comparison, SingleVibrations
+from nequip_hessian.analysis.single import SingleVibrations
 from nequip_hessian.analysis.vibrations import animate_mode, format_wavenumber
 from nequip_hessian.errors import ConfigError, OptionError
 from nequip_hessian.report.modes import write_modes
@@ -74,7 +75,8 @@ def vibration_table(found: SingleVibrations, intensities: Float | None = None) -
     result = found.result
     rows = vibration_rows(found, intensities)
     zpe = result.zero_point_energy
-    lines = [f"{found.atoms.get_chemical_formula()}, energy {found.energy:.6f} eV"]
+    energy = f", energy {found.energy:.6f} eV" if np.isfinite(found.energy) else ""
+    lines = [f"{found.atoms.get_chemical_formula()}{energy}"]
     lines.append(align(rows) if len(rows) > 1 else "no vibrations: a single atom")
     lines.append(f"zero-point energy {zpe:.6f} eV = {zpe / KCAL_PER_MOL:.3f} kcal/mol")
     lines.append(
@@ -82,8 +84,8 @@ def vibration_table(found: SingleVibrations, intensities: Float | None = None) -
     )
     if found.largest_force > STATIONARY:
         lines.append(
-            f"largest force {found.largest_force:.3f} eV/Å: this is no stationary point of the model, where harmonic "
-            "frequencies have no meaning; optimise first (--optimise)"
+            f"largest force {found.largest_force:.3f} eV/Å: this is no stationary point, and harmonic frequencies have "
+            "no meaning here; optimise first"
         )
     return "\n".join(lines)
 

@@ -177,10 +177,26 @@ PART_METRICS = ("energy_per_atom_mae", "force_mae", "hessian_mae")
 
 
 def text_table(evaluation: Evaluation) -> str:
-    """Return the compact table of the key figures, one column a model, with the change against the first.
+    """Return the compact table of the key figures for a terminal, one column a model."""
+    rows = _key_rows(evaluation)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * sum(w + 2 for w in widths), *lines[1:]])
+
+
+def markdown_table(evaluation: Evaluation) -> str:
+    """Return the same table in Markdown."""
+    lines = [
+        "| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in _key_rows(evaluation) if any(row)
+    ]
+    return "\n".join([lines[0], "|---" * (len(evaluation.models) + 1) + "|", *lines[1:]]) + "\n"
+
+
+def _key_rows(evaluation: Evaluation) -> list[list[str]]:
+    """The key figures, one column a model, with the change against the first; names of the models first.
 
     A change is over the cases that both models answered. Where several parts were evaluated, the
-    errors follow part by part.
+    errors follow part by part, after an empty row.
     """
     columns = [evaluation.all_figures(model) for model in evaluation.models]
     pairs = [evaluation.paired_figures(evaluation.models[0], model) for model in evaluation.models]
@@ -198,9 +214,7 @@ def text_table(evaluation: Evaluation) -> str:
             if any(f[name].value is not None for f in figures):
                 same = [(figures[0], f) for f in figures]
                 rows.append([f"{part}: {ALL_METRICS[name].title}", *_cells(name, figures, same)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * sum(w + 2 for w in widths), *lines[1:]])
+    return rows
 
 
 def _cells(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Final
 
+import numpy as np
+
 from nequip_hessian.analysis.thermochemistry import Thermochemistry
 from nequip_hessian.report.single import align
 from nequip_hessian.units import KCAL_PER_MOL
@@ -27,7 +29,7 @@ def conditions(*found: Thermochemistry) -> str:
 
 
 def thermochemistry_rows(found: Thermochemistry) -> list[list[str]]:
-    """Corrections and totals in eV, kcal/mol; entropies in cal/(mol K)."""
+    """Corrections, and totals where the electronic energy is known, in eV, kcal/mol; entropies in cal/(mol K)."""
     rows = [["", "eV", "kcal/mol"]]
     for name, value in (
         ("zero-point energy", found.zero_point_energy),
@@ -36,8 +38,9 @@ def thermochemistry_rows(found: Thermochemistry) -> list[list[str]]:
         ("Gibbs energy - electronic energy", found.gibbs_correction),
     ):
         rows.append([name, f"{value:.6f}", f"{value / KCAL_PER_MOL:.3f}"])
-    rows.append(["enthalpy", f"{found.enthalpy:.6f}", ""])
-    rows.append(["Gibbs energy", f"{found.gibbs:.6f}", ""])
+    if np.isfinite(found.electronic_energy):
+        rows.append(["enthalpy", f"{found.enthalpy:.6f}", ""])
+        rows.append(["Gibbs energy", f"{found.gibbs:.6f}", ""])
     return rows
 
 

@@ -11,11 +11,19 @@ from nequip_hessian.analysis.results import Evaluation
 from nequip_hessian.report.figures import all_plots
 from nequip_hessian.report.outcome_figures import outcome_plots
 from nequip_hessian.report.page import render_page
-from nequip_hessian.report.tables import as_dict, geometry_rows, outcome_rows, reaction_rows, summary_rows, write_csv
+from nequip_hessian.report.tables import (
+    as_dict,
+    geometry_rows,
+    markdown_table,
+    outcome_rows,
+    reaction_rows,
+    summary_rows,
+    write_csv,
+)
 
 
 def write_report(evaluation: Evaluation, out: Path) -> Path:
-    """Write report.json, report.html, CSV tables, plots and paths.
+    """Write report.json, report.html, CSV and Markdown tables, plots and paths.
 
     Args:
         evaluation: results of `nequip_hessian.evaluate.evaluate`
@@ -35,6 +43,7 @@ def write_report(evaluation: Evaluation, out: Path) -> Path:
     text = json.dumps(as_dict(evaluation), indent=1, allow_nan=False, ensure_ascii=False)
     (out / "report.json").write_text(text, encoding="utf-8")
     write_csv(out / "summary.csv", summary_rows(evaluation))
+    (out / "summary.md").write_text(markdown_table(evaluation), encoding="utf-8")
     write_csv(out / "geometries.csv", geometry_rows(evaluation))
     write_csv(out / "reactions.csv", reaction_rows(evaluation))
     for question, name in (("saddles", "saddles"), ("ircs", "irc"), ("dynamics", "md")):

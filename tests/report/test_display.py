@@ -6,8 +6,9 @@ from ase.io import read
 from xtb_models import hydrogen_cyanide, xtb
 
 from nequip_hessian.analysis.geometries import read_geometries
+from nequip_hessian.analysis.labelled import compare_with_file
 from nequip_hessian.analysis.prediction import atoms_of
-from nequip_hessian.analysis.single import compare_with_file, model_vibrations
+from nequip_hessian.analysis.single import model_vibrations
 from nequip_hessian.analysis.summary import Figure
 from nequip_hessian.errors import ConfigError, FormatError, NoHessianError
 from nequip_hessian.report.display import ALL_METRICS, SECTIONS, cell, change, number
