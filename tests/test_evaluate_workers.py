@@ -43,6 +43,11 @@ def command(store, out, **options):
     ]
 
 
+def _takes_ctrl_c():
+    """Jobs in the background of a shell ignore Ctrl-C, and so would what they start: tests that run there too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _ended(group):
     """Whether all processes of a group are gone, after some patience."""
     for _ in range(600):
@@ -92,6 +97,7 @@ def test_ctrl_c_in_the_middle_is_one_line_and_the_same_command_goes_on(store, tm
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_takes_ctrl_c,
     )
     deadline = time.monotonic() + 900
     while not list(out.glob("cache/*/*.npz")) and time.monotonic() < deadline and running.poll() is None:

@@ -3,7 +3,8 @@
 Transition states found, barriers, bands, frequencies, zero-point energies and the temperature at which molecules fall
 apart, for the E-F and E-F-H models of the first seed (trained on `mixed`) on 30 held-out reactions, by
 `nequip-hessian evaluate`. Hours on two cores; interrupted, it goes on where it was. Writes results/outcomes.json, the
-figures of its report, and the page itself into WORK/outcomes. With `--reactions N` on fewer, into WORK/outcomes-N.
+figures of its report, and the page itself into WORK/outcomes. With `--reactions N` on fewer, a trial, outcomes-N in
+both.
 """
 
 from __future__ import annotations
@@ -20,9 +21,16 @@ from plan import Run
 from run import HERE, SCRIPTS, environment
 from stores import reactions_store
 
+from nequip_hessian.report.display import number
+
 REACTIONS = 30
 NEB_STEPS = 200  # as in the seed table
 TASKS = "minima,thermochemistry,neb,saddle,md"
+RAMP = {
+    "start": 100,
+    "increment": 100,
+    "hold": 0.5,
+}  # K, K, ps: faster than the default of `evaluate`, which takes days
 ARMS = ("E-F", "E-F-H")
 FIGURES = {
     "saddle_success": ("transition states found that connect the right ends", "%", 100),
@@ -35,10 +43,11 @@ FIGURES = {
     "neb_failure_rate": ("NEBs that failed", "%", 100),
     "relaxed_failure_rate": ("minima that failed or left the species", "%", 100),
     "barrier_mae": ("NEB barrier MAE (converged)", "meV", 1000),
-    "imaginary_agreement": ("number of imaginary modes agrees, reference geometries", "%", 100),
+    "stationary_agreement": ("number of imaginary modes agrees, labelled stationary points", "%", 100),
     "frequency_low_mae": ("frequency MAE below 400 cm⁻¹, reference geometries", "cm⁻¹", 1),
     "frequency_high_mae": ("frequency MAE above 400 cm⁻¹, reference geometries", "cm⁻¹", 1),
-    "relaxed_frequency_mae": ("frequency MAE at the models' own minima", "cm⁻¹", 1),
+    "relaxed_frequency_low_mae": ("frequency MAE below 400 cm⁻¹, the models' own minima", "cm⁻¹", 1),
+    "relaxed_frequency_high_mae": ("frequency MAE above 400 cm⁻¹, the models' own minima", "cm⁻¹", 1),
     "zpe_mae": ("zero-point energy MAE", "meV", 1000),
     "gibbs_barrier_mae": ("Gibbs barrier MAE at the reference geometries", "meV", 1000),
     "md_failure_temperature": ("temperature at which a bond fails", "K", 1),
@@ -58,7 +67,8 @@ def section(results: Path) -> list[str]:
         "",
         f"The models of the first seed trained on `mixed`, on {found['reactions']} held-out reactions, over the cases "
         "that both answered (in brackets how many), rates over all. The change comes with the 95 % interval of a "
-        "paired bootstrap over reactions: where it holds zero the two are not told apart. Made by `outcomes.py`.",
+        "paired bootstrap over reactions: where it holds zero the two are not told apart. Molecules are warmed by "
+        f"{RAMP['increment']} K each {RAMP['hold']} ps, to 2000 K. Made by `outcomes.py`.",
         "",
         f"| | {' | '.join(names)} | change |",
         "|---" + "|---:" * (len(names) + 1) + "|",
@@ -75,7 +85,7 @@ def section(results: Path) -> list[str]:
 def _cell(figure: dict[str, Any] | None, scale: float) -> str:
     if figure is None or figure["value"] is None:
         return "–"
-    return f"{scale * figure['value']:.3g} ({figure['n']})"
+    return f"{number(scale * figure['value'])} ({figure['n']})"
 
 
 def _change(pair: list[dict[str, Any] | None], interval: dict[str, Any] | None, unit: str, scale: float) -> str:
@@ -106,14 +116,19 @@ def main() -> int:
     missing = [str(path) for path in models.values() if not path.is_file()]
     if missing:
         parser.error(f"{', '.join(missing)}: no such file; run.py makes it")
-    name = "outcomes" if args.reactions == REACTIONS else f"outcomes-{args.reactions}"
+    name = name_of(args.reactions)
     store, page = args.work / "stores" / f"{name}.zarr", args.work / name
     reactions_store(args.store, store, args.reactions)
     command = [str(SCRIPTS / "nequip-hessian"), "evaluate", *(f"{arm}={path}" for arm, path in models.items())]
     command += [str(store), "-o", str(page), "--tasks", TASKS, "--neb-steps", str(NEB_STEPS)]
+    command += [text for name, value in RAMP.items() for text in (f"--md-{name}", str(value))]
     command += ["--workers", str(args.processes)]
-    if subprocess.run(command, env=environment(), check=False).returncode:
-        return 1
+    try:
+        if subprocess.run(command, env=environment(), check=False).returncode:
+            return 1
+    except KeyboardInterrupt:
+        print("outcomes.py: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
     report = json.loads((page / "report.json").read_text())
     kept = {
         "reactions": len(report["reference_paths"]),
@@ -125,8 +140,24 @@ def main() -> int:
             model["name"]: {name: model[name] for name in ("figures", "against_first")} for model in report["models"]
         },
     }
-    (args.results / "outcomes.json").write_text(json.dumps(kept, indent=1) + "\n")
+    first, second = report["models"]
+    for name, model in (("first", first), ("model", second)):
+        kept["models"][second["name"]]["against_first"][name]["stationary_agreement"] = _agreement(report, model)
+    (args.results / f"{name_of(args.reactions)}.json").write_text(json.dumps(kept, indent=1) + "\n")
     return 0
+
+
+def name_of(reactions: int) -> str:
+    """What a run with so many reactions is called: one on fewer does not replace the result."""
+    return "outcomes" if reactions == REACTIONS else f"outcomes-{reactions}"
+
+
+def _agreement(report: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """Share of labelled stationary points at which model and label have the same number of imaginary modes."""
+    stationary = [k for k, geometry in enumerate(report["geometries"]) if geometry["stationary"]]
+    errors = [model["geometries"][k] for k in stationary]
+    alike = [error["hessian"] is not None and len(set(error["hessian"]["imaginary"])) == 1 for error in errors]
+    return {"value": sum(alike) / len(alike), "n": len(alike), "unit": "1"}
 
 
 if __name__ == "__main__":
