@@ -31,6 +31,7 @@ from nequip_hessian.conversion.target import Target, unfinished_folder
 from nequip_hessian.errors import OptionError, StoreError, StoreWriteError
 from nequip_hessian.executors import Executor
 from nequip_hessian.gather import Input, gather, unpacked
+from nequip_hessian.places import beside
 from nequip_hessian.projection import PROJECTIONS, projected
 
 __all__ = ["PROJECTIONS", "convert", "convert_share", "projected"]
@@ -88,7 +89,7 @@ def convert(
     run, written = _fill(inputs, target, options, executor or Executor(), overwrite, resume, finalize, progress)
     result = ConversionReport(str(target) if written else None, run.entries, vars(options))
     if report is not None or written:
-        _write_report(result, Path(report) if report is not None else target.with_name(target.name + ".report.json"))
+        _write_report(result, Path(report) if report is not None else beside(target, ".report.json"))
     return result
 
 
@@ -205,10 +206,21 @@ def _check_target(target: Path, report: str | Path | None, overwrite: bool, resu
         raise StoreError(
             f"{unfinished}: left by a conversion that was killed; say --resume to go on, --overwrite to start again"
         )
+    if report is not None:
+        _check_report(Path(report), target)
     if report is not None and not Path(report).parent.is_dir():
         Path(report).parent.mkdir(parents=True, exist_ok=True)
     if report is not None and not os.access(Path(report).parent, os.W_OK):
         raise StoreError(f"report {report}: the folder cannot be written to; name another place with --report")
+
+
+def _check_report(report: Path, target: Path) -> None:
+    place = os.path.realpath(report)
+    for folder in (target, unfinished_folder(target), parts_folder(target), unpacked_folder(target)):
+        if Path(place).is_relative_to(os.path.realpath(folder)):
+            raise OptionError(f"report {report}: lies in {folder}, which is the store's; name a place beside it")
+    if report.is_dir():
+        raise StoreError(f"report {report}: expected the name of a file, found a folder")
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:

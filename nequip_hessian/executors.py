@@ -8,16 +8,21 @@ crash in a library): those that died beside it are tried again, one at a time.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
+import socket
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from nequip_hessian.errors import ConfigError, MissingExtraError, OptionError
 
@@ -26,6 +31,7 @@ R = TypeVar("R")
 
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SECONDS_TO_CONNECT: Final = 30
+SECONDS_TO_REACH: Final = 3
 
 
 @dataclass(frozen=True)
@@ -150,8 +156,17 @@ def _until_broken(
 
 def _start_worker(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback
+    Thread(target=_end_with_parent, daemon=True).start()
     for name in THREAD_VARIABLES:
         os.environ[name] = str(threads)
+
+
+def _end_with_parent() -> None:
+    """End this worker once its parent is gone: killed, it ends no worker, and they would wait for tasks for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 # -- a Dask cluster -------------------------------------------------------------------------
@@ -207,10 +222,46 @@ def _connect(scheduler: str) -> Any:
         from distributed import Client
     except ImportError as exc:
         raise MissingExtraError(f'--dask needs the extra "dask": pip install "nequip-hessian[dask]" ({exc})') from exc
-    if scheduler.endswith(".json") and not Path(scheduler).is_file():
-        raise ConfigError(f"dask: no scheduler file {scheduler}")
-    where = {"scheduler_file": scheduler} if scheduler.endswith(".json") else {"address": scheduler}
+    file = scheduler.endswith(".json")
+    _reach(_address_in(Path(scheduler)) if file else scheduler, scheduler)
+    where = {"scheduler_file": scheduler} if file else {"address": scheduler}
     try:
         return Client(**where, timeout=SECONDS_TO_CONNECT, set_as_default=False)
     except (OSError, ValueError, TypeError, KeyError) as exc:
         raise ConfigError(f"dask scheduler {scheduler}: does not answer: {exc}") from exc
+
+
+def _address_in(file: Path) -> str:
+    """Return the address that a scheduler file names."""
+    try:
+        return str(json.loads(file.read_text())["address"])
+    except FileNotFoundError:
+        raise ConfigError(f"dask: no scheduler file {file}") from None
+    except (OSError, ValueError, TypeError, KeyError) as exc:
+        raise ConfigError(
+            f"dask: {file}: expected the file that dask scheduler --scheduler-file writes, found another ({exc!r})"
+        ) from exc
+
+
+def _reach(address: str, scheduler: str) -> None:
+    """Refuse an address behind which nothing listens: a client made with it goes on trying after its own error."""
+    protocol, _, place = address.rpartition("://")
+    try:
+        parts = urlsplit(f"//{place}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if protocol not in ("", "tcp", "tls"):
+        return  # what else a scheduler may speak, it alone can say
+    if not host or not port:
+        raise OptionError(f"dask: expected an address such as tcp://host:8786 or a .json file, found {scheduler!r}")
+    end = time.monotonic() + SECONDS_TO_REACH
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=SECONDS_TO_REACH).close()
+        except OSError as exc:
+            if time.monotonic() > end:
+                raise ConfigError(f"dask scheduler {scheduler}: nothing answers there: {exc}") from exc
+            time.sleep(0.2)  # it may be starting
+        else:
+            return

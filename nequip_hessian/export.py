@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from nequip_hessian.errors import ConfigError, HessianDataError, OptionError, StoreError
 from nequip_hessian.formats._sink import new_file, new_folder, require_molecule, whole_hessian
+from nequip_hessian.places import require_name
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import HessianStore
 
@@ -121,7 +122,7 @@ def export(
     """
     if format not in TARGETS:
         raise OptionError(f"format: expected one of {', '.join(sorted(TARGETS))}, found {format!r}")
-    target, path = TARGETS[format], Path(output)
+    target, path = TARGETS[format], require_name(output)
     opened = HessianStore(store)
     indices = chosen(opened, select)
     _check_output(path, overwrite)

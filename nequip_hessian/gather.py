@@ -85,8 +85,9 @@ def gather(inputs: Iterable[str | Path]) -> list[Input]:
         The files. A file that does not exist stays in, so that it is reported as refused.
 
     Raises:
-        ConfigError: nothing was named.
-        FormatError: a list cannot be read, a pattern matches nothing, or there is no file in any folder.
+        ConfigError: nothing was named, or an address on a network.
+        FormatError: a list cannot be read or names itself, a pattern matches nothing, or there is no file in any
+            folder.
     """
     found: dict[str, Input] = {}
     named = [str(entry) for entry in inputs]
@@ -162,10 +163,12 @@ def _broken_off(path: Path) -> bool:
     return any(formats()[name].sniff(head) and not ended(name, tail) for name in candidates)
 
 
-def _expand(entry: str, base: Path) -> list[Input]:
+def _expand(entry: str, base: Path, lists: tuple[str, ...] = ()) -> list[Input]:
     if entry.startswith("@") and not (base / entry).exists():
-        return _from_list(base / entry[1:])
+        return _from_list(base / entry[1:], lists)
     path = base / os.path.expanduser(entry)
+    if "://" in entry and not os.path.exists(path):
+        raise OptionError(f"{entry}: only local files and folders are converted, found an address; download it first")
     if path.is_dir() and not path.is_symlink() and _is_store(path):
         raise FormatError(f"{path}: this is a Hessian store already; convert reads outputs of programs")
     if path.is_dir():
@@ -186,13 +189,17 @@ def _expand_match(path: Path) -> list[Input]:
     return [Input(file, searched=True) for file in _search(path)] if path.is_dir() else [Input(path)]
 
 
-def _from_list(path: Path) -> list[Input]:
+def _from_list(path: Path, lists: tuple[str, ...]) -> list[Input]:
+    """Expand a list; `lists` are those that led to it."""
+    place = os.path.realpath(path)
+    if place in lists:
+        raise FormatError(f"@{path}: this list names itself, or another list that names it; take that line out")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise FormatError(f"@{path}: the list cannot be read: {exc}") from exc
     entries = [line.split("#", 1)[0].strip() for line in lines]
-    return [item for entry in entries if entry for item in _expand(entry, path.parent)]
+    return [item for entry in entries if entry for item in _expand(entry, path.parent, (*lists, place))]
 
 
 def _search(folder: Path) -> list[Path]:

@@ -29,6 +29,13 @@ def translation_residual(hessian: Array) -> float:
     return float(np.max(np.abs(hessian.reshape(len(hessian), -1, 3).sum(axis=1)), initial=0.0))
 
 
+SCALE_ERROR: Final = 0.2
+"""Largest standard error of `RotationFit.scale` that says anything: unit and sign differ from 1 by more than that."""
+
+SCALE_TOLERANCE: Final = 0.1
+"""Distance of `RotationFit.scale` from 1, or three standard errors, that rounding and grids explain; a wrong unit
+differs by a factor of 1.9 or more."""
+
 DIPOLE_SUM: Final = 0.02
 """e; integration grids and printed decimals reach 0.01."""
 
@@ -65,10 +72,29 @@ def dipole_warnings(derivatives: Array, charge: int | None) -> list[str]:
     ]
 
 
+def born_mean(charges: Array) -> float:
+    """Return the largest element of the mean of Born effective charges (N, 3, 3), e; the acoustic sum rule wants 0."""
+    return float(np.max(np.abs(np.mean(charges, axis=0, dtype=np.float64))))
+
+
 def born_warnings(charges: Array) -> list[str]:
     """Say what the acoustic sum rule has against Born effective charges (N, 3, 3), e: their mean is zero."""
-    worst = float(np.max(np.abs(np.mean(charges, axis=0))))
+    worst = born_mean(charges)
     return [f"the Born effective charges sum to {worst:.2g} e an atom instead of zero"] if worst > BORN_MEAN else []
+
+
+DIELECTRIC_ASYMMETRY: Final = 0.01
+"""Of the largest element; printed decimals and k-point meshes stay far below."""
+
+
+def dielectric_warnings(tensor: Array) -> list[str]:
+    """Say what is wrong with a static dielectric tensor (3, 3), which is symmetric and positive definite."""
+    values = np.asarray(tensor, dtype=np.float64)
+    asymmetry, largest = float(np.max(np.abs(values - values.T))), float(np.max(np.abs(values)))
+    if asymmetry > DIELECTRIC_ASYMMETRY * largest:
+        return [f"the dielectric tensor is not symmetric: elements differ by {asymmetry:.2g}"]
+    lowest = float(np.linalg.eigvalsh((values + values.T) / 2)[0])
+    return [] if lowest > 0 else [f"the dielectric tensor has the eigenvalue {lowest:.2g}, it must be positive"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +118,7 @@ class RotationFit:
     @property
     def determined(self) -> bool:
         """Whether the forces stand clear enough of the noise to say anything on unit and sign."""
-        return bool(np.isfinite(self.error) and self.error <= 0.2)
+        return bool(np.isfinite(self.error) and self.error <= SCALE_ERROR)
 
 
 def rotation_fit(hessian: Array, positions: Array, forces: Array) -> RotationFit:
@@ -267,7 +293,7 @@ def diagnose(
 
     if len(positions) == 1:
         return result("undetermined", "one atom: the identities say nothing")
-    if fit.determined and abs(fit.scale - 1) <= max(0.1, 3 * fit.error):
+    if fit.determined and abs(fit.scale - 1) <= max(SCALE_TOLERANCE, 3 * fit.error):
         return result("ok", f"rotational identity holds, scale {fit.scale:.4f} +- {fit.error:.4f}")
     if fit.determined and fit.residual > max(NOISE, NOISE_FACTOR * noise):
         return result(*_explain_scale(fit))
@@ -281,7 +307,7 @@ def _explain_scale(fit: RotationFit) -> tuple[str, str]:
     text = f"H(Ar) = -s AF holds with s = {fit.scale:.4f} +- {fit.error:.4f} instead of 1"
     unit = _match_factor(fit)
     sign = fit.scale < 0
-    if sign and unit is None and abs(fit.scale + 1) <= max(0.1, 3 * fit.error):
+    if sign and unit is None and abs(fit.scale + 1) <= max(SCALE_TOLERANCE, 3 * fit.error):
         return "sign", f"{text}: gradients were stored as forces, or the Hessian has the opposite sign"
     if unit is not None:
         extra = ", and the sign of forces or Hessian is reversed" if sign else ""

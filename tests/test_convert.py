@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from ase import Atoms
 from ase.build import molecule
 from molecules import xtb, xtb_hessian
@@ -22,7 +23,7 @@ from nequip_hessian.checks import check, kind_of
 from nequip_hessian.cli import main
 from nequip_hessian.convert import convert, projected
 from nequip_hessian.curvature import normal_modes
-from nequip_hessian.errors import ConfigError, FormatError, PhysicsError, StoreError
+from nequip_hessian.errors import ConfigError, FormatError, OptionError, PhysicsError, StoreError
 from nequip_hessian.formats import read
 from nequip_hessian.formats._atoms import isotopic_masses
 from nequip_hessian.formats.extxyz import write_extxyz
@@ -30,7 +31,9 @@ from nequip_hessian.frequencies import match_frequencies
 from nequip_hessian.gather import gather, group_of, role_of
 from nequip_hessian.identities import rotation_fit, translation_residual
 from nequip_hessian.record import LabelledGeometry
-from nequip_hessian.store import HessianStore, differences, validate
+from nequip_hessian.store import HessianStore, StoreWriter, differences, validate
+from nequip_hessian.store.merge import merge
+from nequip_hessian.store.summary import summarise
 
 sys.path.insert(0, str(Path(__file__).parent / "formats"))
 import emitters
@@ -91,6 +94,20 @@ def test_inputs_that_lead_nowhere(tmp_path):
         gather([f"{tmp_path}/*.fchk"])
     with pytest.raises(FormatError, match="list cannot be read"):
         gather([f"@{tmp_path}/absent"])
+    with pytest.raises(OptionError, match="only local files and folders"):
+        gather(["http://127.0.0.1:1/a.log"])
+
+
+def test_list_that_names_itself_is_refused(tree, tmp_path):
+    (tmp_path / "self.txt").write_text("@self.txt\n")
+    (tmp_path / "one.txt").write_text("calculations/a\n@calculations/two.txt\n")
+    (tree / "two.txt").write_text("@../one.txt\n")
+    for name in ("self.txt", "one.txt"):
+        with pytest.raises(FormatError, match="names itself"):
+            gather([f"@{tmp_path}/{name}"])
+    (tree / "two.txt").write_text("b\n")
+    (tmp_path / "twice.txt").write_text("@one.txt\n@one.txt\n")
+    assert len(gather([f"@{tmp_path}/twice.txt"])) == 3
 
 
 def test_folder_is_converted_with_groups_roles_and_report(tree, tmp_path, capsys):
@@ -175,6 +192,15 @@ def test_library_call_refuses_unknown_options(tree, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="something already"):
         convert([tree], tmp_path / "file")
+
+
+@pytest.mark.parametrize("place", ["s.zarr", "s.zarr/r.json", "s.zarr.unfinished/a/r.json", "x/../s.zarr", "here"])
+def test_report_in_the_place_of_the_store_is_refused_before_anything_is_read(tree, tmp_path, place, capsys):
+    (tmp_path / "here").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert run(tree, "-o", tmp_path / "s.zarr", "--report", tmp_path / place) == (1 if place == "here" else 2)
+    assert "report" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_float32_is_explicit(tree, tmp_path):
@@ -649,3 +675,105 @@ def test_full_disk_is_no_fault_of_the_files(tree, tmp_path, capsys, monkeypatch)
     (line,) = capsys.readouterr().err.splitlines()
     assert "No space left" in line
     assert [path.name for path in tmp_path.iterdir()] == ["calculations"]
+
+
+# -- residuals in the store -----------------------------------------------------------------
+
+QUALITY = ("largest", "translation", "rotation", "frequency")
+
+
+@pytest.fixture(scope="module")
+def real_store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("real") / "s.zarr"
+    convert([DATA], path, license="CC0-1.0", progress=False)
+    return path
+
+
+def stored_quality(path: Path) -> dict[str, np.ndarray]:
+    folder = path / "extra" / "quality"
+    return {name: zarr.open_array(folder / name, mode="r")[...] for name in QUALITY if (folder / name).is_dir()}
+
+
+def test_store_keeps_the_residuals_of_the_report(real_store):
+    report = json.loads(real_store.with_name("s.zarr.report.json").read_text())
+    taken = [entry["checks"] for entry in report["entries"] if entry["status"] == "taken"]
+    assert report["units"]["largest"] == "eV/angstrom^2"
+    stored = stored_quality(real_store)
+    assert set(stored) == set(QUALITY)
+    for name, key in zip(QUALITY, (*QUALITY[:3], "frequency_deviation"), strict=True):
+        np.testing.assert_array_equal(stored[name], np.float32([one.get(key, np.nan) for one in taken]))
+    assert np.isnan(stored["translation"]).sum() == 1  # a partial one
+    for index, record in enumerate(HessianStore(real_store)):
+        assert stored["largest"][index] == pytest.approx(np.max(np.abs(record.hessian)))
+        if record.active is None:
+            assert stored["translation"][index] == pytest.approx(translation_residual(record.hessian), abs=1e-12)
+    assert set(validate(real_store).counts) == {"HZ-1.5"}  # a level of theory that its file does not name
+
+
+def test_table_has_the_largest_element(real_store, tmp_path, capsys):
+    assert run(DATA / "psi4" / "mp2.h2o.hess", "-o", tmp_path / "s.zarr") == 0
+    header, row = capsys.readouterr().out.splitlines()[:2]
+    (largest,) = stored_quality(tmp_path / "s.zarr")["largest"]
+    assert row.split()[header.split().index("max|H|")] == f"{largest:.1e}"
+
+
+def test_residuals_survive_what_is_made_of_a_store(real_store, tmp_path):
+    wanted = stored_quality(real_store)
+    target = tmp_path / "repacked.zarr"
+    assert main(["repack", str(real_store), "-o", str(target), "--profile", "remote"]) == 0
+    assert main(["split", str(target), "--fractions", "train=0.5", "val=0.5"]) == 0
+    for name, values in stored_quality(target).items():
+        np.testing.assert_array_equal(values, wanted[name])
+    other = tmp_path / "without.zarr"
+    assert main(["repack", str(DATA.parents[1] / "conformance/valid/plain.zarr.zip"), "-o", str(other)]) == 0
+    both = tmp_path / "both.zarr"
+    assert main(["merge", str(target), str(other), str(real_store), "-o", str(both), "--drop-duplicates"]) == 0
+    for name, values in stored_quality(both).items():
+        np.testing.assert_array_equal(values, np.concatenate([wanted[name], np.full(3, np.nan, np.float32)]))
+    assert validate(both).valid
+
+
+def test_info_says_median_and_worst(real_store, tmp_path, capsys):
+    stored = stored_quality(real_store)
+    assert main(["info", str(real_store), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)["quality"]
+    for name in QUALITY:
+        assert facts[name]["median"] == pytest.approx(np.nanmedian(stored[name]))
+        assert facts[name]["most"] == np.nanmax(stored[name])
+    assert main(["info", str(real_store)]) == 0
+    printed = capsys.readouterr().out
+    titles = ("max |H|, eV/A^2", "transl., eV/A^2", "rotation, eV/A", "freq., cm^-1")
+    for title, name in zip(titles, QUALITY, strict=True):
+        median, worst = np.nanmedian(stored[name]), np.nanmax(stored[name])
+        assert f"\n{title:<18} median {median:.3g}, worst {worst:.3g}\n" in printed
+    plain = DATA.parents[1] / "conformance" / "valid" / "plain.zarr.zip"
+    assert main(["info", str(plain), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["quality"] == {}
+
+
+def test_residuals_of_the_source_stay_when_it_is_projected(tmp_path, formaldehyde):
+    record = noisy(formaldehyde, 0.05)
+    assert run(written(tmp_path, record), "-o", tmp_path / "s.zarr", "--project", "asr") == 0
+    (stored,) = stored_quality(tmp_path / "s.zarr")["translation"]
+    assert "frequency" not in stored_quality(tmp_path / "s.zarr")  # none are printed
+    assert stored == pytest.approx(translation_residual(record.hessian))
+    assert translation_residual(HessianStore(tmp_path / "s.zarr")[0].hessian) < 1e-9
+
+
+@pytest.mark.parametrize("values", [np.arange(3.0), np.float32([1, 2, 3])])
+def test_what_an_author_put_there_is_not_taken_for_residuals(tmp_path, values):
+    plain = DATA.parents[1] / "conformance" / "valid" / "plain.zarr.zip"
+    paths = [tmp_path / "a.zarr", tmp_path / "b.zarr"]
+    for path in paths:
+        assert main(["repack", str(plain), "-o", str(path)]) == 0
+        group = zarr.open_group(path, mode="r+").create_group("extra/quality")
+        group.create_array("rotation", data=values)  # without a unit, or of another type
+    report = merge(paths, tmp_path / "c.zarr")
+    assert report.notes == [f"{path.name}: its group extra is left out" for path in paths]
+    assert not (tmp_path / "c.zarr" / "extra").exists()
+    assert summarise(paths[0])["quality"] == {}
+
+
+def test_unknown_residual_is_an_error(tmp_path, formaldehyde):
+    with pytest.raises(StoreError, match="unknown colour; known are largest"), StoreWriter(tmp_path / "s.zarr") as one:
+        one.append(formaldehyde, {"colour": 1.0})

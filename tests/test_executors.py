@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from nequip_hessian.cli import main
 from nequip_hessian.conversion.parts import Parts, ReadPart
 from nequip_hessian.conversion.read import Reading
 from nequip_hessian.convert import convert, convert_share
-from nequip_hessian.errors import ConfigError, StoreError
+from nequip_hessian.errors import ConfigError, OptionError, StoreError
 from nequip_hessian.executors import Executor, Lost, default_workers, share_of
 from nequip_hessian.formats.extxyz import write_extxyz
 from nequip_hessian.label.geometries import record_from_atoms
@@ -78,6 +80,22 @@ def test_answers_of_a_pool_and_a_task_that_kills_its_process():
     tasks = {str(n): n for n in (1, 2, 13, 3)}
     found = dict(Executor(workers=2).run(squared, tasks))
     assert found == {"1": 1, "2": 4, "3": 9, "13": Lost()}
+
+
+def test_workers_end_when_their_parent_is_killed():
+    code = """if True:
+        import time
+        from nequip_hessian.executors import Executor
+        for key, _ in Executor(workers=2).run(time.sleep, {"long": 600, "short": 0.1, "last": 0.1}):
+            print(key, flush=True)"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert parent.stdout.readline() == "short\n"
+        parent.kill()
+        parent.communicate(timeout=20)  # the pipe ends with the last process that holds it
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
 
 
 def test_shares_are_all_there_once():
@@ -258,15 +276,35 @@ def test_dask_writes_the_store_of_one_process(inputs, whole, tmp_path, cluster, 
     assert differences(tmp_path / "here.zarr", tmp_path / "there.zarr") == []
 
 
-def test_dask_that_does_not_answer_or_has_many_threads(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("scheduler", "kind", "said"),
+    [
+        ("tcp://127.0.0.1:9", ConfigError, "nothing answers there"),
+        ("127.0.0.1:9", ConfigError, "nothing answers there"),
+        ("nope", OptionError, "expected an address such as tcp://host:8786"),
+        ("tcp://nope:port", OptionError, "expected an address such as tcp://host:8786"),
+        ("{}/absent.json", ConfigError, "no scheduler file"),
+        ("{}/other.json", ConfigError, "expected the file that dask scheduler --scheduler-file writes"),
+        ("{}/stale.json", ConfigError, "nothing answers there"),
+    ],
+)
+def test_dask_that_is_not_there_is_told_before_a_client_is_made(tmp_path, monkeypatch, scheduler, kind, said):
+    import distributed
+
+    def client(**_):
+        pytest.fail("a client of a scheduler that is not there goes on trying for a minute")
+
+    monkeypatch.setattr(distributed, "Client", client)
+    monkeypatch.setattr(executors, "SECONDS_TO_REACH", 0.3)
+    (tmp_path / "other.json").write_text("[1]")
+    (tmp_path / "stale.json").write_text('{"address": "tcp://127.0.0.1:9"}')
+    with pytest.raises(kind, match=said):
+        list(Executor(dask=scheduler.format(tmp_path)).run(squared, {"1": 1}))
+
+
+def test_dask_that_has_many_threads():
     from distributed import LocalCluster
 
-    monkeypatch.setattr(executors, "SECONDS_TO_CONNECT", 1)
-    with pytest.raises(ConfigError, match="does not answer"):
-        list(Executor(dask="tcp://127.0.0.1:9").run(squared, {"1": 1}))
-    with pytest.raises(ConfigError, match="no scheduler file"):
-        list(Executor(dask=str(tmp_path / "scheduler.json")).run(squared, {"1": 1}))
-    monkeypatch.undo()
     with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as threads:
         where = threads.scheduler_address
         assert dict(Executor(dask=where).run(squared, {"2": 2})) == {"2": 4}

@@ -29,6 +29,36 @@ def test_info_does_not_replace_a_file_unasked(small_store, tmp_path, capsys):
     assert precious.read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize("place", [".", "/", ".."])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["convert", "{log}", "-o"],
+        ["convert", "{log}", "--rank", "0", "--world", "1", "-o"],
+        ["label", "{xyz}", "--engine", "tblite", "-o"],
+        ["export", "{store}", "--format", "extxyz", "-o"],
+        ["export", "{store}", "--format", "xtb", "-o"],
+        ["merge", "{store}", "{store}", "-o"],
+        ["repack", "{store}", "-o"],
+        ["card", "{store}", "--title", "a", "--version-of-data", "1", "--description", "b", "--license", "MIT",
+         "--author", "A", "-o"],
+        ["info", "{store}", "--html"],
+    ],
+    ids=lambda one: " ".join(one[::2]),
+)  # fmt: skip
+def test_an_output_without_a_name_is_refused(command, place, small_store, tmp_path, monkeypatch, capsys):
+    molecule("H2O").write(tmp_path / "a.xyz")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "precious").write_text("mine")
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(tmp_path.rglob("*"))
+    names = {"log": DATA / "water_hf_pyscf.json", "xyz": tmp_path / "a.xyz", "store": small_store}
+    assert main([*(word.format(**names) for word in command), place, "--overwrite"]) in (1, 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "name" in line or "is no Hessian store" in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_pipe_among_the_inputs_does_not_stop_a_conversion(tmp_path, capsys):
     folder = tmp_path / "jobs"
     folder.mkdir()

@@ -26,11 +26,7 @@ from nequip_hessian.report.display import number
 REACTIONS = 30
 NEB_STEPS = 200  # as in the seed table
 TASKS = "minima,thermochemistry,neb,saddle,md"
-RAMP = {
-    "start": 100,
-    "increment": 100,
-    "hold": 0.5,
-}  # K, K, ps: faster than the default of `evaluate`, which takes days
+RAMP = {"start": 100, "increment": 100, "hold": 0.5}  # K, K, ps: the default of `evaluate` would take days
 ARMS = ("E-F", "E-F-H")
 FIGURES = {
     "saddle_success": ("transition states found that connect the right ends", "%", 100),

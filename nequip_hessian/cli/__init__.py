@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         print(plain(f"nequip-hessian {args.verb}: error: {exc}"), file=sys.stderr)
         return 2 if isinstance(exc, OptionError) else 1
     except FileNotFoundError as exc:
-        print(f"nequip-hessian {args.verb}: error: no such file: {exc.filename}", file=sys.stderr)
+        print(plain(f"nequip-hessian {args.verb}: error: no such file: {exc.filename}"), file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of a pipe has seen enough, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nequip_hessian.cli._show import plain
-from nequip_hessian.errors import StoreError
+from nequip_hessian.errors import OptionError, StoreError
+from nequip_hessian.places import beside
 
 EXAMPLES = """examples:
   nequip-hessian card store.zarr -o card.yaml --title "Small reactions" --version-of-data 1.0 \\
@@ -17,6 +18,14 @@ EXAMPLES = """examples:
   nequip-hessian card store.zarr --check card.yaml
   nequip-hessian card new.zarr -o card.yaml --from card.yaml --overwrite     keep what the authors wrote
 exit status: 0 written, or the card is right; 1 it is not; 2 wrong usage"""
+
+
+_OF_WRITING = {
+    "old": "--from",
+    **{name: f"--{name}" for name in ("title", "description", "license", "citation", "id", "author", "doi", "defect")},
+    "version": "--version-of-data",
+    "overwrite": "--overwrite",
+}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    given = [option for name, option in _OF_WRITING.items() if getattr(args, name)]
+    if given:
+        raise OptionError(f"--check reads a card, {', '.join(given)} would change one: say one of them")
     from nequip_hessian.store.card import check_card, read_card
 
     found = check_card(read_card(args.check), args.path)
@@ -66,14 +78,14 @@ def _write(args: argparse.Namespace) -> int:
     target = None if args.output == "-" else Path(args.output)
     if target is not None and os.path.lexists(target) and not args.overwrite:
         raise StoreError(f"{target}: exists already; name another file or say --overwrite")
+    new = None if target is None else beside(target, ".new", prefix=".")
     text = to_yaml(make_card(args.path, _authored(args)))
-    if target is None:
+    if target is None or new is None:
         sys.stdout.write(text)
         return 0
-    beside = target.with_name(f".{target.name}.new")
     try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, target)
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, target)
     except OSError as exc:
         raise StoreError(f"{target}: cannot be written: {exc.strerror or exc}") from exc
     print(plain(f"{args.path} -> {target}"))

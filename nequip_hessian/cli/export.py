@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import Any
 
+from nequip_hessian.cli._show import plain
+
 _FORMATS = ("orca-hess", "fchk", "xtb", "turbomole", "geometric", "phonopy", "deepmd-npy", "extxyz", "qcschema")
 
 _EPILOG = """\
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     result = export(args.store, args.output, args.format, select=args.select, overwrite=args.overwrite)
     for index, reason in result.refused:
-        print(f"nequip-hessian export: geometry {index} left out: {reason}", file=sys.stderr)
-    print(f"{len(result.places)} of {len(result.places) + len(result.refused)} geometries written to {result.output}")
+        print(plain(f"nequip-hessian export: geometry {index} left out: {reason}"), file=sys.stderr)
+    total = len(result.places) + len(result.refused)
+    print(plain(f"{len(result.places)} of {total} geometries written to {result.output}"))
     return 3 if result.refused else 0

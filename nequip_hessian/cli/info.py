@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from nequip_hessian.cli._show import plain
 from nequip_hessian.errors import ConfigError
+from nequip_hessian.places import require_name
 
 EXAMPLES = """examples:
   nequip-hessian info store.zarr             sizes, elements, labels, reactions, splits, histograms
@@ -18,6 +18,12 @@ EXAMPLES = """examples:
 
 BAR = 40  # columns of the longest bar
 MAX_REACTIONS = 20
+QUALITY_TITLES = {
+    "largest": "max |H|, eV/A^2",
+    "translation": "transl., eV/A^2",
+    "rotation": "rotation, eV/A",
+    "frequency": "freq., cm^-1",
+}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the summary."""
     from nequip_hessian.store.summary import summarise
 
-    if args.html and Path(args.html).exists() and not args.overwrite:
+    if args.html and require_name(args.html).exists() and not args.overwrite:
         raise ConfigError(f"{args.html} is there already; name another file or give --overwrite")
     facts = summarise(args.path)
     print(json.dumps(facts) if args.json else plain("\n".join(_lines(facts))))
@@ -67,6 +73,10 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     for key, title in (("largest_force", "max force, eV/A"), ("asymmetry", "asym., eV/A^2")):
         if facts[key]:
             lines.append(f"{title:<18} {_spread(facts[key])}")
+    for key, title in QUALITY_TITLES.items():
+        if key in facts["quality"]:
+            found = facts["quality"][key]
+            lines.append(f"{title:<18} median {found['median']:.3g}, worst {found['most']:.3g}")
     for level in facts["levels_of_theory"]:
         lines.append(f"{'level of theory':<18} {level['index']}: {_level(level)}")
     for scheme, parts in facts["splits"].items():

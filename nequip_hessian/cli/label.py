@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nequip_hessian.cli._executor import add_executor_options, check_share
+from nequip_hessian.cli._show import plain
 from nequip_hessian.errors import OptionError
 
 if TYPE_CHECKING:
@@ -150,10 +151,8 @@ def _share(args: argparse.Namespace, engine: Engine) -> int:
         Path(args.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n")
     _print_some([f"failed: geometry {f.index} ({f.label}): {f.reason}" for f in report.failures], "failures")
     earlier = f", {report.reused} of them by an earlier run" if report.reused else ""
-    print(
-        f"share {args.rank} of {args.world}: {report.labelled} of {report.total} geometries have labels{earlier}; "
-        f"after all shares, --finalize in place of --rank and --world writes {args.output}"
-    )
+    done = f"share {args.rank} of {args.world}: {report.labelled} of {report.total} geometries have labels{earlier}"
+    print(plain(f"{done}; after all shares, --finalize in place of --rank and --world writes {args.output}"))
     return 3 if report.failures else 0
 
 
@@ -202,18 +201,18 @@ def show(report: LabelReport, output: str) -> None:
     _print_some([f"warning: {warning}" for warning in report.warnings], "warnings")
     earlier = f", {report.reused} of them from an earlier run" if report.reused else ""
     where = f" in {output}" if report.labelled else "; no store was written"
-    print(f"labelled {report.labelled} of {report.total} geometries{earlier}{where}")
+    print(plain(f"labelled {report.labelled} of {report.total} geometries{earlier}{where}"))
     if report.labelled:
         print(
             f"largest residual of the translational identity {report.worst_translation:.2g}, largest asymmetry "
             f"{report.worst_asymmetry:.2g} eV/angstrom^2"
         )
     if report.journal:
-        print(f"finished labels are kept in {report.journal}")
+        print(plain(f"finished labels are kept in {report.journal}"))
 
 
 def _print_some(lines: list[str], what: str, most: int = 20) -> None:
     for line in lines[:most]:
-        print(line, file=sys.stderr)
+        print(plain(line), file=sys.stderr)
     if len(lines) > most:
         print(f"... and {len(lines) - most} more {what}; --json FILE writes them all", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nequip_hessian.cli._show import plain
+from nequip_hessian.errors import OptionError
 
 EXAMPLES = """examples:
   nequip-hessian split store.zarr                                     scheme 'group': 0.8, 0.1, 0.1
@@ -56,6 +57,10 @@ def run(args: argparse.Namespace) -> int:
     """Split and print how many geometries each part has."""
     from nequip_hessian.store.annotate import split
 
+    names = [name for name, _ in args.fractions]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise OptionError(f"--fractions: expected each part once, found {', '.join(twice)} more than once")
     order = {"train": 0, "val": 1, "test": 2}
     shares = dict(sorted(args.fractions, key=lambda pair: order.get(pair[0], 3)))
     scheme = args.scheme or args.by

@@ -160,6 +160,7 @@ class ConversionReport:
             "counts": self.counts,
             "units": {
                 "asymmetry": "eV/angstrom^2",
+                "largest": "eV/angstrom^2",
                 "translation": "eV/angstrom^2",
                 "rotation": "eV/angstrom",
                 "stiffest": "eV/angstrom^2",
@@ -204,7 +205,7 @@ class ConversionReport:
             lines = ["  ".join(_cells(row, widths)).rstrip() for row in rows]
             if found.taken > most:
                 lines.append(f"... and {found.taken - most} more, all in the JSON report")
-            lines.append("asym, transl: eV/A^2; rot: eV/A; freq: recomputed against printed, cm^-1")
+            lines.append("max|H|, asym, transl: eV/A^2; rot: eV/A; freq: recomputed against printed, cm^-1")
         lines += found.warning_lines(base)[:most]
         lines += found.duplicates
         if len(found.levels) > 1:
@@ -272,7 +273,7 @@ class _Survey:
         return lines
 
 
-_HEADER: Final = ("source", "formula", "kind", "identities", "asym", "transl", "rot", "freq")
+_HEADER: Final = ("source", "formula", "kind", "identities", "max|H|", "asym", "transl", "rot", "freq")
 
 
 def _cells(row: tuple[str, ...], widths: list[int]) -> list[str]:
@@ -287,6 +288,12 @@ def _short(entry: Entry, base: str) -> str:
 
 def _row(entry: Entry, base: str) -> tuple[str, ...]:
     checks = entry.checks or Checks()
-    residuals = (checks.asymmetry, checks.translation, checks.rotation, checks.frequency_deviation)
+    residuals = (
+        checks.largest,
+        checks.asymmetry,
+        checks.translation,
+        checks.rotation,
+        checks.frequency_deviation,
+    )
     numbers = ["-" if value is None else f"{value:.1e}" for value in residuals]
     return (_short(entry, base), entry.formula or "-", entry.kind or "-", checks.verdict, *numbers)

@@ -131,7 +131,7 @@ class Run:
             self._skip -= 1
         else:
             try:
-                self.target.append(record)
+                self.target.append(record, None if outcome.checks is None else outcome.checks.quality)
             except StoreError as exc:  # what the store refuses is the file's fault, once there is a store
                 if isinstance(exc, StoreWriteError) or not self.target.opened:
                     raise

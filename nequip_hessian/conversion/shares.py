@@ -17,6 +17,7 @@ from nequip_hessian.conversion.read import Outcome
 from nequip_hessian.errors import StoreError
 from nequip_hessian.executors import Executor, Lost, share_of
 from nequip_hessian.gather import Input
+from nequip_hessian.places import beside
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ _SQUEEZED: Final = 5  # times an output is smaller in an archive
 
 def unpacked_folder(target: Path) -> Path:
     """Return where archives among the inputs are unpacked."""
-    return target.with_name(target.name + ".unpacked")
+    return beside(target, ".unpacked")
 
 
 def parts_folder(target: Path) -> Path:
     """Return where what workers have read waits to be taken into the store."""
-    return target.with_name(target.name + ".parts")
+    return beside(target, ".parts")
 
 
 def total_size(files: Iterable[Input]) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nequip_hessian.conversion.journal import Journal
 from nequip_hessian.errors import StoreWriteError
+from nequip_hessian.places import beside
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import StoreWriter
 
@@ -61,13 +63,13 @@ class Target:
             raise
         return self._writer
 
-    def append(self, record: LabelledGeometry) -> None:
-        """Append a record."""
+    def append(self, record: LabelledGeometry, quality: Mapping[str, float | None] | None) -> None:
+        """Append a record with its residuals, see `StoreWriter.append`."""
         if self._writer is None:
             self.begin()
             self._journal.open(unfinished_folder(self._path))
         if self._writer is not None:
-            self._writer.append(record)
+            self._writer.append(record, quality)
 
     def finish(self, provenance: dict[str, Any]) -> None:
         """Say where the records come from; the store is finished on a clean exit."""
@@ -77,4 +79,4 @@ class Target:
 
 def unfinished_folder(target: Path) -> Path:
     """Return where the store grows."""
-    return target.with_name(target.name + ".unfinished")
+    return beside(target, ".unfinished")

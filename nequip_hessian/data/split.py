@@ -44,8 +44,8 @@ def split_by_group(store: HessianStore, fractions: Mapping[str, float], seed: in
     Raises:
         ConfigError: shares below 0 or above 1 in sum, or a part that would be empty.
     """
-    total = sum(fractions.values())
-    if not fractions or min(fractions.values()) <= 0 or total > 1 + 1e-9:
+    positive = all(share > 0 for share in fractions.values())
+    if not fractions or not (positive and sum(fractions.values()) <= 1 + 1e-9):
         raise ConfigError(f"split: expected shares above 0 that sum to at most 1, found {dict(fractions)}")
     group = np.asarray(store.group).copy()
     lone = group < 0

@@ -114,9 +114,12 @@ def load(source: Source) -> Phonons:
 def _plain(source: Source) -> dict[str, Any]:
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    from nequip_hessian._yaml import RefusedYamlError, load_yaml
+
     try:
-        content = yaml.load(source.text, Loader=loader)
+        content = load_yaml(source.text)
+    except RefusedYamlError as exc:
+        raise source.error(str(exc), exc.line) from None
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         line = None if mark is None else mark.line + 1

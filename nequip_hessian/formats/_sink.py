@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ase.data import chemical_symbols
 
 from nequip_hessian.errors import FormatError, NoHessianError
+from nequip_hessian.places import beside
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.units import HARTREE_PER_BOHR2
 
@@ -24,7 +25,7 @@ def _begin(path: Path, overwrite: bool) -> Path:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise FormatError(f"{path}: the folder {path.parent} cannot be made: {exc.strerror or exc}") from exc
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    return beside(path, f".{os.getpid()}.part", prefix=".")
 
 
 @contextlib.contextmanager
@@ -64,7 +65,7 @@ def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     temporary = _begin(path, overwrite)
     if path.is_file():
         raise FormatError(f"{path}: expected a folder to write, found a file")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    old = beside(path, f".{os.getpid()}.old", prefix=".")
     try:
         temporary.mkdir()
         yield temporary

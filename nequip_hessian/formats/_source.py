@@ -323,7 +323,8 @@ def guarded(format_name: str) -> Callable[[Reader], Reader]:
                     raise
                 raise type(exc)(f"{path}: {exc}") from exc
             except DAMAGE as exc:
-                raise FormatError(f"{path}: damaged or unusual {format_name} file ({exc})") from exc
+                what = format_name if format_name.endswith("file") else f"{format_name} file"
+                raise FormatError(f"{path}: damaged or unusual {what} ({exc})") from exc
 
         return read
 

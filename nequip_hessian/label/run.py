@@ -10,12 +10,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nequip_hessian.checks import check
+from nequip_hessian.checks import Checks, check
 from nequip_hessian.errors import EngineError, PhysicsError, StoreError
 from nequip_hessian.executors import Executor, Lost, share_of
 from nequip_hessian.label.engine import Engine, Labels, electronic_state
 from nequip_hessian.label.journal import Journal, fingerprint
 from nequip_hessian.label.pool import LabelOne
+from nequip_hessian.places import beside
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.store import StoreWriter
 from nequip_hessian.store.target import Target
@@ -136,7 +137,8 @@ def label(
     first = next(records, None)
     if first is not None:
         with writer() as store:
-            store.extend(chain([first], records))
+            for record, found in chain([first], records):
+                store.append(record, found.quality)
             store.add_provenance({"routine": "label", **_facts(engine, hessian), **(provenance or {})})
     report.failures.sort(key=lambda failure: failure.index)
     if not report.failures:
@@ -203,7 +205,7 @@ def label_share(
 
 def journal_of(output: Path) -> Journal:
     """Return the journal of the labelling run that writes a store."""
-    return Journal(output.with_name(output.name + ".journal"))
+    return Journal(beside(output, ".journal"))
 
 
 def _plan(
@@ -270,8 +272,8 @@ def _records(
     hessian: bool,
     journal: Journal,
     report: LabelReport,
-) -> Iterator[LabelledGeometry]:
-    """Yield the finished records one at a time: a run may hold more Hessians than fit in memory."""
+) -> Iterator[tuple[LabelledGeometry, Checks]]:
+    """Yield finished records with what was found of them, one at a time: all Hessians may not fit into memory."""
     level = engine.level(hessian)
     for index, (geometry, key) in enumerate(zip(geometries, keys, strict=True)):
         if key is None:
@@ -290,7 +292,7 @@ def _records(
         report.worst_translation = max(report.worst_translation, found.translation or 0.0)
         report.worst_asymmetry = max(report.worst_asymmetry, found.asymmetry or 0.0)
         report.labelled += 1
-        yield record
+        yield record, found
 
 
 def with_state(geometry: LabelledGeometry, engine: Engine) -> LabelledGeometry:

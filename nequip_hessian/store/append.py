@@ -12,8 +12,8 @@ from nequip_hessian.curvature import unpack
 from nequip_hessian.errors import StoreError
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.store.attributes import level_from_dict
-from nequip_hessian.store.layout import BY_PATH, NONE, RAGGED
-from nequip_hessian.store.rows import AnyArray, rows_of, utf8
+from nequip_hessian.store.layout import BY_PATH, NONE, RAGGED, WRITTEN
+from nequip_hessian.store.rows import AnyArray, quality_rows, rows_of, utf8
 from nequip_hessian.store.spool import Spool
 
 FOLLOWS_DTYPE: Final = ("hessian/data", "product/probe", "product/value")
@@ -61,12 +61,17 @@ class Appender:
     def __len__(self) -> int:
         return int(self._spool.state["geometries"])
 
-    def append(self, record: LabelledGeometry) -> None:
-        """Append one geometry; what it raises, it raises before anything is appended."""
+    def append(self, record: LabelledGeometry, quality: Mapping[str, float | None] | None = None) -> None:
+        """Append one geometry; what it raises, it raises before anything is appended.
+
+        Args:
+            record: the geometry
+            quality: its residuals, see `StoreWriter.append`
+        """
         if not isinstance(record, LabelledGeometry):
             raise StoreError(f"geometry {len(self)}: expected a LabelledGeometry, found {type(record).__name__}")
         self._check_range(record)
-        rows = rows_of(record)
+        rows = {**rows_of(record), **quality_rows(quality or {})}
         self._promote(rows)
         self.between = False
         rows["geometry/level"] = np.array([self._level(record.level)], dtype=np.uint16)
@@ -125,7 +130,7 @@ class Appender:
         """Widen what was float32 so far where float64 arrives and no `dtype` was asked for."""
         for path, value in rows.items():
             forced = self._dtype is not None and path in FOLLOWS_DTYPE
-            if value is None or forced or len(BY_PATH[path].dtypes) == 1 or not self._spool.started(path):
+            if value is None or forced or len(WRITTEN[path].dtypes) == 1 or not self._spool.started(path):
                 continue
             if self._spool.dtype(path) == "float32" and value.dtype == np.float64:
                 self._spool.promote(BY_PATH[path], "float64")
@@ -148,11 +153,11 @@ class Appender:
         before = {"G": state["geometries"], "A": state["atoms"]}
         adds = {"G": 1, "A": atoms}
         for path, value in rows.items():
-            symbol = str(BY_PATH[path].shape[0])
+            symbol = str(WRITTEN[path].shape[0])
             if value is not None:
                 self._append(path, value, before.get(symbol, 0))
             elif symbol in adds and (spool.started(path) or path in _ALWAYS):
-                spec = BY_PATH[path]
+                spec = WRITTEN[path]
                 self._append(
                     path, np.full((adds[symbol], *spec.row_shape), spec.fill, dtype=np.float32), before[symbol]
                 )
@@ -166,7 +171,7 @@ class Appender:
 
     def _append(self, path: str, rows: AnyArray, filled: int) -> None:
         """Append rows; an array that begins now is filled up for the geometries before."""
-        spool, spec = self._spool, BY_PATH[path]
+        spool, spec = self._spool, WRITTEN[path]
         free = len(spec.dtypes) > 1
         forced = self._dtype if path in FOLLOWS_DTYPE else None
         wanted = spec.dtypes[0] if not free else forced or str(rows.dtype.name)

@@ -20,11 +20,11 @@ from nequip_hessian.errors import StoreError
 from nequip_hessian.store.checksum import KEY, metadata_checksum, read_logical
 from nequip_hessian.store.files import DirectoryFiles
 from nequip_hessian.store.layout import (
-    BY_PATH,
     DESCRIPTION,
     NAME,
     SPLIT,
     UUID,
+    WRITTEN,
     ArraySpec,
     dimension_names,
     numpy_dtype,
@@ -106,7 +106,7 @@ class Builder:
     def add_spooled(self, path: str, spool: Spool, progress: tqdm[Any], **attributes: Any) -> None:
         """Write one array from the spool, block by block."""
         rows, size = spool.rows(path), spool.dtype(path)
-        step = max(1, BLOCK_BYTES // max(1, numpy_dtype(size).itemsize * math.prod(BY_PATH[path].row_shape)))
+        step = max(1, BLOCK_BYTES // max(1, numpy_dtype(size).itemsize * math.prod(WRITTEN[path].row_shape)))
         blocks = (spool.read(path, start, min(start + step, rows)) for start in range(0, rows, step))
         self.add_blocks(path, rows, size, blocks, progress, **attributes)
 
@@ -122,7 +122,7 @@ class Builder:
         """Write one array from blocks of any length, a whole chunk (or shard) at a time.
 
         Args:
-            path: path of the array in the layout
+            path: path of the array, of the layout or one of `layout.QUALITY`
             rows: how many rows the blocks have together
             dtype: Zarr data type; the blocks are converted to it
             blocks: rows in order
@@ -132,7 +132,7 @@ class Builder:
         Raises:
             StoreError: the blocks have another number of rows.
         """
-        spec = spec_of(path)
+        spec = WRITTEN.get(path) or spec_of(path)
         if spec is None:
             raise StoreError(f"{path}: no array of the layout")
         array, length = self._create(path, spec, rows, dtype, attributes)
@@ -152,7 +152,8 @@ class Builder:
                 progress.update(block.nbytes)
         if start != rows or filled:
             raise StoreError(f"{path}: expected {rows} rows, found {start + filled}")
-        self.checksums[path] = f"sha256:{digest.hexdigest()}"
+        if spec_of(path) is not None:
+            self.checksums[path] = f"sha256:{digest.hexdigest()}"
 
     def add_split(
         self, scheme: str, parts: Sequence[str], codes: npt.NDArray[np.int8], extra: Mapping[str, Any] | None = None

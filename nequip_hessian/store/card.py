@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import yaml
 
+from nequip_hessian._yaml import RefusedYamlError, load_yaml
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store.attributes import jsonable
 from nequip_hessian.store.checksum import content_checksum
@@ -97,7 +98,7 @@ def to_yaml(card: Mapping[str, Any]) -> str:
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
-    """Read a card; tags that would make objects are refused.
+    """Read a card; tags that would make objects are refused, and aliases (see `load_yaml`).
 
     Raises:
         StoreError: no readable YAML object.
@@ -105,12 +106,14 @@ def read_card(path: str | Path) -> dict[str, Any]:
     if Path(path).exists() and not Path(path).is_file():
         raise StoreError(f"{path}: expected a card, found a folder, pipe or device")
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        found = load_yaml(Path(path).read_text(encoding="utf-8"))
         card = jsonable(found, f"{path}")
     except UnicodeDecodeError:
         raise StoreError(f"{path}: expected a card, YAML in UTF-8, found another file or encoding") from None
     except OSError as exc:
         raise StoreError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    except RefusedYamlError as exc:
+        raise StoreError(f"{path}, line {exc.line}: {exc}") from None
     except (yaml.YAMLError, RecursionError) as exc:
         raise StoreError(f"{path}: is no YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(card, dict):

@@ -11,7 +11,22 @@ from tqdm import tqdm
 
 from nequip_hessian.curvature import mass_weight, normal_modes, signed_wavenumbers
 from nequip_hessian.errors import StoreError
-from nequip_hessian.identities import diagnose, translation_residual
+from nequip_hessian.identities import (
+    BORN_MEAN,
+    DIPOLE_SUM,
+    born_mean,
+    diagnose,
+    dielectric_warnings,
+    dipole_sum,
+    translation_residual,
+)
+from nequip_hessian.limits import (
+    IMAGINARY,
+    STATIONARY_FORCE,
+    TRANSLATION_WARNING,
+    largest_translation,
+    stiffness_range,
+)
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store.near import clusters_of, near_pairs
 from nequip_hessian.store.reader import HessianStore
@@ -22,13 +37,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.floating[Any]]
 
-TRANSLATION_WARNING: Final = 0.05  # eV/angstrom^2
-RELATIVE_TOLERANCE: Final = 0.02  # of the largest element
-CLEARLY_IMAGINARY: Final = -50.0  # cm^-1
-IMAGINARY: Final = -10.0  # cm^-1; softer ones are noise of grids and steps
-STATIONARY_FORCE: Final = 0.1  # eV/angstrom
-FREQUENCY_TOLERANCE: Final = 2.0  # cm^-1
-STIFFEST: Final = (5.0, 400.0)  # eV/angstrom^2; H2 has 72, N2 286
+PRODUCT_TOLERANCE: Final = 0.02  # of the largest element; as for the rotational identity of a whole Hessian
+CLEARLY_IMAGINARY: Final = 50.0  # cm^-1; noise of a floppy mode reaches some 10
+FREQUENCY_TOLERANCE: Final = 2.0  # cm^-1; the worst sound published output has 1.53
 MOST_COMPARED: Final = 1_000_000  # pairs of geometries of one composition, about a minute
 STATIONARY: Final = ("minimum", "transition_state", "higher_saddle")
 PRODUCT_BAD: Final = "products of another matrix; make them anew from the same calculation"
@@ -51,6 +62,7 @@ def check_physics(path: Place, report: ValidationReport) -> None:
         if record.products is not None:
             _check_products(record, index, report)
         _check_forces(record, index, report)
+        _check_fields(record, index, report)
     _check_reactions(store, report)
     _check_splits(store, seen, report)
 
@@ -68,9 +80,8 @@ def _check_identities(record: LabelledGeometry, index: int, report: ValidationRe
     if residual > TRANSLATION_WARNING:
         found = f"{residual:.3g} eV/angstrom^2 (an integration grid, or too loose an SCF)"
         report.add("HZ-4.1", "hessian/data", f"block columns that sum to 0 within {TRANSLATION_WARNING}", found, index)
-    size = float(np.max(np.abs(hessian)))
     if record.pbc.any() if isinstance(record.pbc, np.ndarray) else record.pbc:
-        if residual > RELATIVE_TOLERANCE * size:
+        if residual > largest_translation(hessian):
             found = f"block columns that sum to {residual:.3g} eV/angstrom^2"
             report.add("HZ-4.2", "hessian/data", "the translational identity", found, index)
         return
@@ -79,9 +90,10 @@ def _check_identities(record: LabelledGeometry, index: int, report: ValidationRe
         report.add("HZ-4.2", "hessian/data", "the exact identities", diagnosis.message, index)
     elif diagnosis.verdict == "undetermined" and len(record) > 1:
         stiffest = float(np.linalg.eigvalsh(hessian)[-1])
-        if not STIFFEST[0] < stiffest < STIFFEST[1]:
+        least, most = stiffness_range(record.numbers, record.positions)
+        if not least <= stiffest <= most:
             found = f"{stiffest:.4g} (is the Hessian in eV/angstrom^2, and not mass-weighted?)"
-            report.add("HZ-4.10", "hessian/data", f"{STIFFEST[0]} to {STIFFEST[1]} eV/angstrom^2", found, index)
+            report.add("HZ-4.10", "hessian/data", f"{least} to {most} eV/angstrom^2", found, index)
 
 
 def _wavenumbers(record: LabelledGeometry, project: bool) -> Array:
@@ -100,11 +112,11 @@ def _wavenumbers(record: LabelledGeometry, project: bool) -> Array:
 def _check_modes(record: LabelledGeometry, index: int, report: ValidationReport) -> None:
     if record.kind in STATIONARY:
         values = _wavenumbers(record, project=True)
-        clear, any_ = int(np.sum(values < CLEARLY_IMAGINARY)), int(np.sum(values < IMAGINARY))
+        clear, any_ = int(np.sum(values < -CLEARLY_IMAGINARY)), int(np.sum(values < -IMAGINARY))
         good = {"minimum": clear == 0, "transition_state": clear <= 1 <= any_, "higher_saddle": any_ >= 2}
         if not good[record.kind]:
             wanted = {"minimum": "no", "transition_state": "one", "higher_saddle": "two or more"}[record.kind]
-            found = f"{clear} beyond {-CLEARLY_IMAGINARY:.0f}i cm^-1, lowest {np.array2string(values[:3], precision=1)}"
+            found = f"{clear} beyond {CLEARLY_IMAGINARY:.0f}i cm^-1, lowest {np.array2string(values[:3], precision=1)}"
             report.add("HZ-4.3", "geometry/kind", f"{wanted} imaginary modes of a {record.kind}", found, index)
     if record.frequencies is None or record.masses is None or record.frequencies_projected is None:
         return
@@ -121,15 +133,15 @@ def _check_products(record: LabelledGeometry, index: int, report: ValidationRepo
     values = np.asarray(record.products, dtype=np.float64)
     size = float(np.max(np.abs(values))) or 1.0
     sums = float(np.max(np.abs(values.sum(axis=1))))
-    if sums > RELATIVE_TOLERANCE * size:
+    if sums > PRODUCT_TOLERANCE * size:
         report.add("HZ-4.7", "product/value", "products that sum to 0 over atoms", f"{sums:.3g} eV/angstrom^2", index)
     v, w = probes.reshape(len(probes), -1), values.reshape(len(values), -1)
     cross = v @ w.T
-    if float(np.max(np.abs(cross - cross.T))) > RELATIVE_TOLERANCE * float(np.max(np.linalg.norm(w, axis=1))):
+    if float(np.max(np.abs(cross - cross.T))) > PRODUCT_TOLERANCE * float(np.max(np.linalg.norm(w, axis=1))):
         report.add("HZ-4.7", "product/value", "v.(Hw) = w.(Hv)", PRODUCT_BAD, index)
     if record.hessian is not None and record.active is None:
         worst = float(np.max(np.abs(v @ np.asarray(record.hessian, dtype=np.float64) - w)))
-        if worst > RELATIVE_TOLERANCE * size:
+        if worst > PRODUCT_TOLERANCE * size:
             report.add("HZ-4.7", "product/value", "the product with the stored Hessian", PRODUCT_BAD, index)
 
 
@@ -140,6 +152,22 @@ def _check_forces(record: LabelledGeometry, index: int, report: ValidationReport
     largest = float(np.max(np.nan_to_num(np.abs(forces))))
     if largest > STATIONARY_FORCE:
         report.add("HZ-4.9", "atom/force", f"at most {STATIONARY_FORCE} eV/angstrom", f"{largest:.3g}", index)
+
+
+def _check_fields(record: LabelledGeometry, index: int, report: ValidationReport) -> None:
+    """Hold dipole derivatives and Born charges against their sum rules, and look at the dielectric tensor."""
+    periodic = bool(np.any(record.pbc))
+    if record.dipole_derivatives is not None and not periodic:
+        worst, charge = dipole_sum(record.dipole_derivatives, record.charge)
+        if worst > DIPOLE_SUM:
+            expected = f"a sum over the atoms of {charge:g} e times the identity within {DIPOLE_SUM}"
+            report.add("HZ-4.12", "dipole/derivative", expected, f"{worst:.3g} e from it", index)
+    if record.born_charges is not None and periodic:
+        worst = born_mean(record.born_charges)
+        if worst > BORN_MEAN:
+            report.add("HZ-4.13", "atom/born_charge", f"a mean of 0 within {BORN_MEAN} e", f"{worst:.3g} e", index)
+    for text in () if record.dielectric is None else dielectric_warnings(record.dielectric):
+        report.add("HZ-4.14", "phonon/dielectric", "a symmetric, positive definite tensor", text, index)
 
 
 def _check_reactions(store: HessianStore, report: ValidationReport) -> None:

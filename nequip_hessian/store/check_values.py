@@ -22,6 +22,8 @@ from nequip_hessian.store.report import ValidationReport
 AnyArray = npt.NDArray[Any]
 Test = tuple[str, str, Callable[[AnyArray], AnyArray]]
 BLOCK_BYTES: Final = 8 * 2**20
+NO_VOLUME: Final = 1e-8  # angstrom^3 of a cell, determinant of a primitive matrix
+PROBE_NORM: Final = 1e-5  # distance of a probe's norm from 1 that rounding to float32 explains
 
 
 def _infinite(block: AnyArray) -> AnyArray:
@@ -84,7 +86,7 @@ class ValueChecker:
         if sound and len(self._report.errors) == before:
             for check in (self._hessian_lengths, self._geometries, self._groups, self._labels, self._splits_and_levels):
                 check()
-            for check in (self._active, self._products, self._dipoles, self._counts):
+            for check in (self._active, self._products, self._dipoles, self._phonons, self._counts):
                 check()
 
     def _guard(self, path: str, check: Callable[[str], None]) -> None:
@@ -167,7 +169,7 @@ class ValueChecker:
             if len(np.unique(position, axis=0)) < len(position):
                 self._report.add("HZ-3.14", "atom/position", "atoms apart from each other", "two at one place", index)
         pbc, cell = self._columns.required("geometry/pbc"), self._columns.required("geometry/cell")
-        flat = pbc.any(axis=1) & (np.abs(np.linalg.det(cell)) < 1e-8)
+        flat = pbc.any(axis=1) & (np.abs(np.linalg.det(cell)) < NO_VOLUME)
         for index in np.flatnonzero(flat).tolist():
             self._report.add("HZ-3.15", "geometry/cell", "a volume, as pbc is set", "none", index)
 
@@ -229,7 +231,7 @@ class ValueChecker:
                 continue
             probes = rows.rows(int(offset[index]), int(offset[index + 1])).reshape(-1, 3 * int(atoms[index]))
             norms = np.linalg.norm(probes, axis=1)
-            if np.any(np.abs(norms - 1) > 1e-5):
+            if np.any(np.abs(norms - 1) > PROBE_NORM):
                 found = f"{norms.min():.6g} to {norms.max():.6g}"
                 self._report.add("HZ-3.13", "product/probe", "norm 1", found, index)
 
@@ -240,6 +242,23 @@ class ValueChecker:
         atoms, lengths = self._atoms(), np.diff(offset)
         for index in np.flatnonzero((lengths != 0) & (lengths != 3 * atoms)).tolist():
             self._report.add("HZ-3.18", "dipole/offset", f"0 or {3 * atoms[index]}", str(lengths[index]), index)
+
+    def _phonons(self) -> None:
+        matrices = self._columns.whole("phonon/supercell_matrix")
+        if matrices is None:
+            return
+        primitive, path = self._columns.required("phonon/primitive_matrix"), "phonon/supercell_matrix"
+        atoms, pbc = self._atoms(), self._columns.required("geometry/pbc")
+        for index in np.flatnonzero(matrices.any(axis=(1, 2))).tolist():
+            cells = abs(round(float(np.linalg.det(matrices[index].astype(np.float64)))))
+            if not pbc[index].all():
+                found = str(pbc[index].tolist())
+                self._report.add("HZ-3.19", "geometry/pbc", "true along all vectors of a supercell", found, index)
+            elif cells == 0 or atoms[index] % cells:
+                text = f"a determinant that divides {atoms[index]} atoms"
+                self._report.add("HZ-3.19", path, text, str(cells), index)
+            elif np.isfinite(primitive[index]).all() and abs(np.linalg.det(primitive[index])) < NO_VOLUME:
+                self._report.add("HZ-3.19", "phonon/primitive_matrix", "a determinant other than 0", "0", index)
 
     def _counts(self) -> None:
         group = self._columns.required("geometry/group")

@@ -20,7 +20,8 @@ from nequip_hessian.store.append import FOLLOWS_DTYPE
 from nequip_hessian.store.build import BLOCK_BYTES, Builder
 from nequip_hessian.store.columns import Columns
 from nequip_hessian.store.files import array_attributes, open_files
-from nequip_hessian.store.layout import ARRAYS, RAGGED, ArraySpec, numpy_dtype
+from nequip_hessian.store.layout import ARRAYS, QUALITY, RAGGED, ArraySpec, numpy_dtype
+from nequip_hessian.store.quality import quality
 from nequip_hessian.store.reader import HessianStore
 
 AnyArray = npt.NDArray[Any]
@@ -88,6 +89,18 @@ class Composer:
             "hessian_elements": found["hessian/data"],
             "groups": len(self._name_ends) - 1,
         }
+
+    def write_quality(self, builder: Builder) -> None:
+        """Write the residuals below `extra/quality` that any of the sources has; NaN for geometries of the others."""
+        known = [quality(source.store) for source in self._sources]
+        for spec in QUALITY:
+            if any(spec.path in found for found in known):
+                blocks = (
+                    found[spec.path][first:end] if spec.path in found else np.full(end - first, np.nan, np.float32)
+                    for found, source in zip(known, self._sources, strict=True)
+                    for first, end in source.runs
+                )
+                builder.add_blocks(spec.path, self._rows(spec), spec.dtypes[0], blocks)
 
     def _present(self, spec: ArraySpec) -> bool:
         if spec.path in _GROUP_NAMES:

@@ -120,6 +120,17 @@ ARRAYS: Final = (
     ArraySpec("phonon/dielectric", _FLOAT64, ("G", 3, 3), None, False, _NAN),
 )
 BY_PATH: Final = {spec.path: spec for spec in ARRAYS}
+
+QUALITY_GROUP: Final = f"{EXTRA_GROUP}/quality"
+QUALITY: Final = (
+    ArraySpec(f"{QUALITY_GROUP}/largest", ("float32",), ("G",), "eV/angstrom^2", False, _NAN),
+    ArraySpec(f"{QUALITY_GROUP}/translation", ("float32",), ("G",), "eV/angstrom^2", False, _NAN),
+    ArraySpec(f"{QUALITY_GROUP}/rotation", ("float32",), ("G",), "eV/angstrom", False, _NAN),
+    ArraySpec(f"{QUALITY_GROUP}/frequency", ("float32",), ("G",), "cm^-1", False, _NAN),
+)
+"""What this package adds to a store on its own account: residuals of each label, see section 16 of the text."""
+WRITTEN: Final = {**BY_PATH, **{spec.path: spec for spec in QUALITY}}
+"""All arrays that are written a geometry at a time; those of QUALITY are none of the layout, and have no checksum."""
 SPLIT: Final = ArraySpec("split/<scheme>", ("int8",), ("G",), None, False, NONE, {}, ("parts",))
 
 PHONON: Final = ("supercell_matrix", "primitive_matrix", "dielectric")

@@ -17,9 +17,9 @@ from nequip_hessian.store.attributes import author_attributes, provenance_entry,
 from nequip_hessian.store.build import Builder
 from nequip_hessian.store.checksum import canonical, content_checksum
 from nequip_hessian.store.compose import Composer, Source, group_names
-from nequip_hessian.store.files import open_files
 from nequip_hessian.store.fingerprint import fingerprints, runs_of
 from nequip_hessian.store.layout import EXTRA_GROUP, FLOATS, VERSION
+from nequip_hessian.store.quality import has_other_extra
 from nequip_hessian.store.reader import HessianStore
 from nequip_hessian.store.target import Target
 
@@ -66,7 +66,8 @@ def merge(
     reaction at two levels of theory must not be torn apart in a split); where they are not, the later
     one gets the name of its store behind its own. A duplicate is a geometry of the same numbers, bit for
     bit, at the same level of theory. A split scheme is carried over where each store has it with the
-    same parts and nothing leaks between them. Arrays below `extra` are left out.
+    same parts and nothing leaks between them. Of what stands below `extra`, the residuals in `extra/quality` are
+    kept and all else is left out.
 
     Args:
         paths: two stores or more
@@ -97,13 +98,17 @@ def merge(
     groups, group_labels = _unify_groups(stores, kept, report)
     sources = [Source(*one) for one in zip(stores, map(runs_of, kept), maps, groups, strict=True)]
     report.geometries = [source.geometries for source in sources]
-    report.notes = [f"{_name(store)}: its group {EXTRA_GROUP} is left out" for store in stores if _has_extra(store)]
+    report.notes = [
+        f"{_name(store)}: its group {EXTRA_GROUP} is left out" for store in stores if has_other_extra(store)
+    ]
     splits = _splits(stores, kept, groups, report)
     options = {"dtype": dtype, "drop_duplicates": drop_duplicates}
     provenance = _provenance(stores, report, options, {"dtype": dtype, "profile": profile})
     with target.workshop() as built:
         builder = Builder(built, profile)
-        counts = Composer(sources, group_labels, dtype).write(builder, target.path.name)
+        composer = Composer(sources, group_labels, dtype)
+        counts = composer.write(builder, target.path.name)
+        composer.write_quality(builder)
         for scheme, (parts, codes) in splits.items():
             builder.add_split(scheme, parts, codes)
         own = {"version": VERSION, **author, "counts": counts}
@@ -116,10 +121,6 @@ def _check_paths(paths: Sequence[str | Path]) -> None:
     twice = [name for name, count in names.items() if count > 1]
     if twice or len(names) < 2:
         raise OptionError(f"merge: {f'{twice[0]} is named twice' if twice else 'expected two stores or more'}")
-
-
-def _has_extra(store: HessianStore) -> bool:
-    return any(key.startswith(f"{EXTRA_GROUP}/") for key in open_files(store.path).names())
 
 
 def _name(store: HessianStore) -> str:

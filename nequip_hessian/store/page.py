@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from nequip_hessian.errors import StoreError
+from nequip_hessian.places import beside
 from nequip_hessian.store.files import location
 from nequip_hessian.store.reader import HessianStore
 from nequip_hessian.store.summary import largest_forces, summarise
@@ -42,11 +43,11 @@ def write_page(path: str | Path, output: str | Path) -> None:
         StoreError: no readable store, or the file cannot be written.
     """
     target = Path(output)
-    beside = target.with_name(f".{target.name}.new")
+    new = beside(target, ".new", prefix=".")
     text = page(path)
     try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, target)
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, target)
     except OSError as exc:
         raise StoreError(f"{target}: cannot be written: {exc.strerror or exc}") from exc
 
@@ -92,7 +93,7 @@ def _overview(facts: dict[str, Any], store: HessianStore) -> dict[str, str]:
         "geometries": f"{counts['geometries']} ({facts['periodic']} periodic), {counts['atoms']} atoms",
         "groups": str(counts["groups"]),
         "Hessians": f"{counts['hessians']}, {facts['hessian_dtype']}, {counts['hessian_elements']} elements",
-        "bytes": f"{facts['bytes']:,}",
+        "bytes": "" if facts["bytes"] is None else f"{facts['bytes']:,}",  # None behind a network
         "elements": _counted(facts["elements"]),
         "charges": _counted(facts["charges"]),
         "kinds": _counted(facts["kinds"]),

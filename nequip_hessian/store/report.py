@@ -46,6 +46,10 @@ RULES: Final = {
     "HZ-3.16": (ERROR, "counts match"),
     "HZ-3.17": (ERROR, "masses are positive, multiplicities not negative"),
     "HZ-3.18": (ERROR, "dipole derivatives have 3N rows or none"),
+    "HZ-3.19": (
+        ERROR,
+        "a phonon supercell is periodic and a whole number of unit cells, its primitive cell has a volume",
+    ),
     "HZ-4.1": (WARNING, "the translational identity holds within 0.05 eV/angstrom^2"),
     "HZ-4.2": (ERROR, "the exact identities do not contradict Hessian, forces and positions"),
     "HZ-4.3": (WARNING, "the number of imaginary modes fits the kind"),
@@ -57,6 +61,9 @@ RULES: Final = {
     "HZ-4.9": (WARNING, "forces of a stationary point are small"),
     "HZ-4.10": (WARNING, "the stiffest eigenvalue is that of a molecule"),
     "HZ-4.11": (WARNING, "no geometry of one part of a split is, but for rounding, in another"),
+    "HZ-4.12": (WARNING, "dipole derivatives of a free molecule add to its charge"),
+    "HZ-4.13": (WARNING, "Born charges of a periodic geometry add to zero"),
+    "HZ-4.14": (WARNING, "dielectric tensors are symmetric and positive definite"),
 }
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.curvature import pack
+from nequip_hessian.errors import StoreError
 from nequip_hessian.record import KINDS, ROLES, LabelledGeometry
+from nequip_hessian.store.layout import QUALITY, QUALITY_GROUP
 
 AnyArray = npt.NDArray[Any]
 
@@ -64,3 +67,16 @@ def rows_of(record: LabelledGeometry) -> dict[str, AnyArray | None]:
         "dipole/derivative": record.dipole_derivatives,
         "frequency/value": record.frequencies,
     }
+
+
+def quality_rows(quality: Mapping[str, float | None]) -> dict[str, AnyArray | None]:
+    """Return the rows that the residuals of a label add below `extra/quality`, `None` where one is not known.
+
+    Raises:
+        StoreError: a name that the layout does not have.
+    """
+    known = {spec.path.removeprefix(f"{QUALITY_GROUP}/"): spec.path for spec in QUALITY}
+    unknown = sorted(set(quality) - set(known))
+    if unknown:
+        raise StoreError(f"quality: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+    return {path: _one(quality.get(name), np.float32) for name, path in known.items()}

@@ -166,7 +166,7 @@ def assign(cluster: Clusters, fractions: Mapping[str, float], seed: int) -> npt.
     names, shares = list(fractions), np.array(list(fractions.values()), dtype=np.float64)
     if not names or names[:3] != ["train", "val", "test"][: len(names)]:
         raise OptionError(f"split: parts begin with train, val, test in this order, found {', '.join(names) or 'none'}")
-    if shares.min() <= 0 or shares.sum() > 1 + 1e-9:
+    if not (np.all(shares > 0) and shares.sum() <= 1 + 1e-9):  # NaN is neither
         raise OptionError(f"split: expected shares above 0 that sum to at most 1, found {dict(fractions)}")
     numbers, sizes = np.unique(cluster, return_counts=True)
     order = sorted(range(len(numbers)), key=lambda i: hashlib.sha256(f"{seed}:{numbers[i]}".encode()).digest())

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.errors import StoreError, StoreWriteError
-from nequip_hessian.store.layout import BY_PATH, ArraySpec, numpy_dtype
+from nequip_hessian.store.layout import WRITTEN, ArraySpec, numpy_dtype
 
 AnyArray = npt.NDArray[Any]
 BATCH_BYTES: Final = 16 * 2**20
@@ -102,7 +102,7 @@ class Spool:
         return self.folder / f"{path.replace('/', '.')}.{self._dtypes[path]}.bin"
 
     def _row_bytes(self, path: str) -> int:
-        return int(np.dtype(self._dtypes[path]).itemsize * np.prod(BY_PATH[path].row_shape, dtype=int))
+        return int(np.dtype(self._dtypes[path]).itemsize * np.prod(WRITTEN[path].row_shape, dtype=int))
 
     def started(self, path: str) -> bool:
         """Whether an array has been begun."""
@@ -196,7 +196,7 @@ class Spool:
         with open(self._file(path), "rb") as file:
             file.seek(start * row)
             raw = file.read((stop - start) * row)
-        return np.frombuffer(raw, dtype=numpy_dtype(self._dtypes[path])).reshape(stop - start, *BY_PATH[path].row_shape)
+        return np.frombuffer(raw, dtype=numpy_dtype(self._dtypes[path])).reshape(stop - start, *WRITTEN[path].row_shape)
 
     def close(self) -> None:
         """Let go of the lock; the files stay."""

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.record import KINDS, ROLES, LevelOfTheory
-from nequip_hessian.store.layout import UNKNOWN_CHARGE
+from nequip_hessian.store.layout import QUALITY_GROUP, UNKNOWN_CHARGE
+from nequip_hessian.store.quality import quality
 from nequip_hessian.store.reactions import Reaction
 from nequip_hessian.store.reader import HessianStore
 from nequip_hessian.store.remote import as_url
@@ -30,7 +31,8 @@ def summarise(path: str | Path) -> dict[str, Any]:
         JSON-able: `path`, `version`, `title`, `license`, `counts`, `bytes`, `elements` (symbol -> atoms),
         `atoms_per_geometry`, `charges`, `levels_of_theory` (with the number of geometries), `kinds`, `roles`,
         `labels` (label -> geometries that have it), `splits`, `reactions` (energies in eV relative to the
-        reactant), `largest_force` (eV/angstrom) and `asymmetry` (eV/angstrom^2): quantiles over geometries.
+        reactant), `largest_force` (eV/angstrom) and `asymmetry` (eV/angstrom^2): quantiles over geometries;
+        `quality`: the same of the residuals below `extra/quality`, none where the store has none.
 
     Raises:
         StoreError: no readable store.
@@ -68,6 +70,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
         "labels": _labels(store),
         "largest_force": _quantiles(largest_forces(store)),
         "asymmetry": _quantiles(store.asymmetry),
+        "quality": _quality(store),
         "splits": {scheme: _split(store, scheme) for scheme in store.split_schemes},
         "reactions": [_energies(store, reaction) for reaction in store.reactions()],
     }
@@ -101,6 +104,11 @@ def _quantiles(values: npt.ArrayLike) -> dict[str, float]:
         return {}
     found = np.quantile(array, [0.0, 0.5, 0.95, 1.0])
     return dict(zip(("least", "median", "95 %", "most"), found.tolist(), strict=True))
+
+
+def _quality(store: HessianStore) -> dict[str, dict[str, float]]:
+    found = {path.removeprefix(f"{QUALITY_GROUP}/"): _quantiles(values) for path, values in quality(store).items()}
+    return {name: quantiles for name, quantiles in found.items() if quantiles}
 
 
 def _bytes(path: Path) -> int:

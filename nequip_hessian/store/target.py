@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nequip_hessian.errors import OptionError, StoreError, StoreWriteError
+from nequip_hessian.places import beside
 from nequip_hessian.store.build import PROFILES, zip_directory
 from nequip_hessian.store.files import open_files, read_metadata
 from nequip_hessian.store.layout import NAME
@@ -36,7 +37,7 @@ class Target:
             raise StoreError(f"profile: expected one of {', '.join(PROFILES)}, found {profile!r}")
         self.path = Path(os.path.abspath(path))
         self.profile, self.overwrite = profile, overwrite
-        self.folder = self.path.with_name(self.path.name + ".unfinished")
+        self.folder = beside(self.path, ".unfinished")
         self._check()
 
     def _check(self) -> None:
@@ -102,7 +103,7 @@ class Target:
 
     def swap(self, built: Path) -> None:
         """Rename a finished store to the path; what was there is removed afterwards."""
-        old = self.path.with_name(self.path.name + ".old")
+        old = beside(self.path, ".old")
         if os.path.lexists(self.path):
             if not self.overwrite:
                 raise StoreError(f"{self.path}: appeared while the store was written; it is left as it is")

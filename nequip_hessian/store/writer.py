@@ -21,6 +21,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from nequip_hessian.errors import StoreError, StoreWriteError
+from nequip_hessian.places import beside
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store.append import Appender
 from nequip_hessian.store.attributes import (
@@ -30,7 +31,7 @@ from nequip_hessian.store.attributes import (
     same_provenance,
 )
 from nequip_hessian.store.build import Builder
-from nequip_hessian.store.layout import BY_PATH, FLOATS, VERSION
+from nequip_hessian.store.layout import FLOATS, VERSION, WRITTEN
 from nequip_hessian.store.spool import Spool, discard
 from nequip_hessian.store.target import Target
 
@@ -124,8 +125,14 @@ class StoreWriter:
         self._open.flush()
         return self._appender.geometries(stop)
 
-    def append(self, record: LabelledGeometry) -> None:
+    def append(self, record: LabelledGeometry, quality: Mapping[str, float | None] | None = None) -> None:
         """Append one geometry.
+
+        Args:
+            record: the geometry
+            quality: what is known of how good its Hessian is: `largest` element (eV/angstrom^2), residuals of
+                `translation` (eV/angstrom^2) and `rotation` (eV/angstrom), largest difference of printed and
+                recomputed `frequency` (cm^-1); kept below `extra/quality`
 
         Raises:
             StoreError: a charge or multiplicity outside 16 bits, or more than 65536 levels of theory.
@@ -133,7 +140,7 @@ class StoreWriter:
         if self._spool is None:
             raise StoreError(f"{self.path}: the writer is closed")
         with self._disk():
-            self._appender.append(record)
+            self._appender.append(record, quality)
 
     def extend(self, records: Iterable[LabelledGeometry]) -> None:
         """Append several geometries."""
@@ -235,7 +242,7 @@ class StoreWriter:
         spool.close()
 
     def _build_arrays(self, spool: Spool, builder: Builder) -> None:
-        paths = [path for path in BY_PATH if spool.started(path)]
+        paths = [path for path in WRITTEN if spool.started(path)]
         total = sum((spool.folder / name).stat().st_size for name in os.listdir(spool.folder) if name.endswith(".bin"))
         projected = spool.state["projected"]
         free = {"frequency/value": {"projected": projected[0] if len(projected) == 1 else None}}
@@ -265,8 +272,7 @@ class StoreWriter:
 
 def unfinished_state(path: str | Path) -> dict[str, Any] | None:
     """Say how far an unfinished store at `path` has come: its journal's state, `None` where there is none."""
-    path = Path(path)
-    journal = path.with_name(path.name + ".unfinished") / "journal.json"
+    journal = beside(path, ".unfinished") / "journal.json"
     try:
         state = json.loads(journal.read_text())["state"]
     except FileNotFoundError:

@@ -1,10 +1,10 @@
 """Keep a store of the present format version for ever: `python tests/archives/make.py`.
 
-Writes `v<version>/rich.zarr.zip`, a copy of the conformance fixture of that name,
-and beside it `expected.json`: its values, in words that need no reader of the
-format, and the SHA-256 of the schemas. The archive of a released version is
-never written again; that of a development version is replaced, and goes when
-its version is released.
+Writes `v<version>/rich.zarr.zip` and `phonon.zarr.zip`, copies of the conformance
+fixtures of those names, and beside them their values, in words that need no reader
+of the format: `expected.json`, with the SHA-256 of the schemas, and `phonon.json`.
+What is there of a released version is never written again, what is not is added; the
+folder of a development version is replaced, and goes when its version is released.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from nequip_hessian.store.layout import SCHEMA_FOLDER, VERSION
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+STORES = ("rich", "phonon")
 
 
 def values(record: LabelledGeometry) -> dict:
@@ -40,23 +41,28 @@ def schemas() -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+def expected_of(store: Path) -> Path:
+    """Where the values of an archived store are."""
+    name = store.name.removesuffix(".zarr.zip")
+    return store.with_name("expected.json" if name == "rich" else f"{name}.json")
+
+
 def main() -> int:
-    """Write the archive."""
+    """Write what is not there yet."""
     folder = HERE / f"v{VERSION}"
-    if folder.exists() and not VERSION.endswith(".dev"):
-        print(f"{folder} is the archive of a released version and stays as it is")
-        return 1
     shutil.rmtree(HERE / f"v{VERSION.removesuffix('.dev')}.dev", ignore_errors=True)
-    folder.mkdir()
-    shutil.copyfile(ROOT / "tests" / "conformance" / "valid" / "rich.zarr.zip", folder / "rich.zarr.zip")
-    expected = {
-        "version": VERSION,
-        "schema_folder": SCHEMA_FOLDER,
-        "schemas": schemas(),
-        "geometries": [values(record) for record in HessianStore(folder / "rich.zarr.zip")],
-    }
-    (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
-    print(folder)
+    folder.mkdir(exist_ok=True)
+    for name in STORES:
+        store = folder / f"{name}.zarr.zip"
+        if store.exists():
+            print(f"{store} is of a released version and stays as it is")
+            continue
+        shutil.copyfile(ROOT / "tests" / "conformance" / "valid" / store.name, store)
+        facts = {"schema_folder": SCHEMA_FOLDER, "schemas": schemas()} if name == "rich" else {}
+        geometries = [values(record) for record in HessianStore(store)]
+        text = json.dumps({"version": VERSION, **facts, "geometries": geometries}, indent=1)
+        expected_of(store).write_text(text + "\n")
+        print(store)
     return 0
 
 

@@ -10,19 +10,41 @@ import make
 import pytest
 
 from nequip_hessian.store import HessianStore, validate
-from nequip_hessian.store.layout import VERSION
+from nequip_hessian.store.layout import BY_PATH, VERSION
 
 ARCHIVES = sorted(path for path in make.HERE.glob("v*") if path.is_dir())
 ROOT = make.ROOT
 
 
-@pytest.mark.parametrize("folder", ARCHIVES, ids=lambda path: path.name)
-def test_archive_is_read_as_it_was_written(folder):
-    expected = json.loads((folder / "expected.json").read_text())
-    assert folder.name == f"v{expected['version']}"
-    store = HessianStore(folder / "rich.zarr.zip")
-    assert [make.values(record) for record in store] == expected["geometries"]
-    assert validate(folder / "rich.zarr.zip").valid
+@pytest.mark.parametrize(
+    "path", [path for folder in ARCHIVES for path in sorted(folder.glob("*.zip"))], ids=lambda path: path.stem
+)
+def test_archive_is_read_as_it_was_written(path):
+    expected = json.loads(make.expected_of(path).read_text())
+    assert path.parent.name == f"v{expected['version']}"
+    assert [make.values(record) for record in HessianStore(path)] == expected["geometries"]
+    assert validate(path).valid
+
+
+def test_an_archive_of_this_version_holds_every_array():
+    found = set()
+    for path in (make.HERE / f"v{VERSION}").glob("*.zip"):
+        found |= set(HessianStore(path).attributes["checksums"])
+    assert {path for path in found if not path.startswith("split/")} == set(BY_PATH)
+
+
+def test_what_is_archived_is_not_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(make, "HERE", tmp_path)
+    assert make.main() == 0
+    (folder,) = tmp_path.iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "expected.json", "phonon.json", "phonon.zarr.zip", "rich.zarr.zip",
+    ]  # fmt: skip
+    (folder / "rich.zarr.zip").write_bytes(b"as it was")
+    (folder / "phonon.zarr.zip").unlink()
+    assert make.main() == 0
+    assert (folder / "rich.zarr.zip").read_bytes() == b"as it was"
+    assert (folder / "phonon.zarr.zip").exists()
 
 
 @pytest.mark.parametrize("folder", ARCHIVES, ids=lambda path: path.name)

@@ -8,6 +8,7 @@ invalid/ or warning/ name is the rule that speaks.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 import tempfile
@@ -22,7 +23,7 @@ from morse import WATER, molecule
 from zarr.codecs import BloscCodec, BytesCodec
 
 from nequip_hessian.errors import HessianDataError
-from nequip_hessian.record import LabelledGeometry
+from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.store import StoreWriter
 from nequip_hessian.store.build import zip_directory
 from nequip_hessian.store.checksum import KEY, metadata_checksum, read_logical
@@ -30,6 +31,7 @@ from nequip_hessian.store.files import DirectoryFiles
 
 HERE = Path(__file__).resolve().parent
 TIME = "2026-01-01T00:00:00Z"
+CHARGES = np.array([-0.5, 0.25, 0.25])  # e, of the atoms of water, as points
 
 
 class Draft:
@@ -140,8 +142,8 @@ def rich() -> tuple[list[LabelledGeometry], dict]:
                 masses=masses,
                 probes=probe.reshape(2, 3, 3),
                 products=(probe @ hessian).reshape(2, 3, 3),
-                dipole_derivatives=np.eye(9)[:, :3],
-                born_charges=np.ones((3, 3, 3)),
+                dipole_derivatives=np.kron(CHARGES[:, None], np.eye(3)),
+                born_charges=CHARGES[:, None, None] * np.eye(3),
                 frequencies=normal_modes(hessian, one.positions, masses)[0],
                 frequencies_projected=True,
             )
@@ -150,6 +152,37 @@ def rich() -> tuple[list[LabelledGeometry], dict]:
     rows = np.r_[0:3, 6:9]
     records.append(part.replace(hessian=np.asarray(part.hessian)[np.ix_(rows, rows)], active=np.array([0, 2])))
     return records, {"by_group": (("train", "val", "test"), [0, 0, 0, 2])}
+
+
+def phonon() -> tuple[list[LabelledGeometry], dict]:
+    """Rock salt with springs between neighbours, twice, and a molecule that is no supercell."""
+    numbers, spacing = np.repeat([11, 17], 4), 2.82
+    sodium = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]])
+    positions = spacing * np.concatenate([sodium, 1 - sodium])
+    hessian = np.zeros((8, 3, 8, 3))
+    for i, j in itertools.permutations(range(8), 2):
+        step = np.abs(positions[i] - positions[j]) / spacing
+        if step.sum() == 1:  # to the neighbour on this side and to its image on the other
+            spring = 2 * (0.2 * np.eye(3) + 1.8 * np.diag(step))
+            hessian[i, :, j] -= spring
+            hessian[i, :, i] += spring
+    crystal = LabelledGeometry(
+        numbers=numbers,
+        positions=positions,
+        cell=2 * spacing * np.eye(3),
+        pbc=True,
+        energy=-27.0,
+        forces=np.zeros((8, 3)),
+        hessian=hessian.reshape(24, 24),
+        kind="minimum",
+        supercell_matrix=np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]]),
+        level=LevelOfTheory("springs", program="analytic", hessian="analytic"),
+    )
+    charges = np.where(numbers == 11, 1.08, -1.08)
+    whole = crystal.replace(
+        primitive_matrix=np.eye(3), dielectric=2.43 * np.eye(3), born_charges=charges[:, None, None] * np.eye(3)
+    )
+    return [molecule(), whole, crystal.replace(energy=-26.0)], {}
 
 
 def _turned(record: LabelledGeometry, turn: np.ndarray) -> LabelledGeometry:
@@ -359,6 +392,10 @@ INVALID: dict[str, Case] = {
     "HZ-3.16_hessians_counted_wrong": (plain, _root(lambda own: own["counts"].update(hessians=3))),
     "HZ-3.17_mass_0": (rich, _put("atom/mass", 1, 0.0)),
     "HZ-3.18_dipole_rows": (rich, _dipole_rows),
+    "HZ-3.19_no_unit_cell": (phonon, _put("phonon/supercell_matrix", 1, np.diag([1, 1, 0]))),
+    "HZ-3.19_three_unit_cells_of_8_atoms": (phonon, _put("phonon/supercell_matrix", 1, np.diag([3, 1, 1]))),
+    "HZ-3.19_primitive_cell_without_volume": (phonon, _put("phonon/primitive_matrix", (1, 2, 2), 0.0)),
+    "HZ-3.19_supercell_of_a_slab": (phonon, _put("geometry/pbc", (1, 2), False)),
     "HZ-4.2_unit": ("unit", _nothing),
     "HZ-4.2_gradients_as_forces": ("sign", _nothing),
     "HZ-4.2_frame": ("frame", _nothing),
@@ -376,6 +413,10 @@ WARNING: dict[str, Case] = {
     "HZ-4.9_forces_at_minimum": ("force", _nothing),
     "HZ-4.10_hartree_at_minimum": ("stiff", _nothing),
     "HZ-4.11_turned_and_rounded": ("near", _nothing),
+    "HZ-4.12_dipole_about_the_centre_of_mass": (rich, _put("geometry/charge", 0, 1)),
+    "HZ-4.13_born_charges_of_one_ion": (phonon, _put("atom/born_charge", (3, 0, 0), 1.3)),
+    "HZ-4.14_dielectric_not_symmetric": (phonon, _put("phonon/dielectric", (1, 0, 1), 0.1)),
+    "HZ-4.14_dielectric_not_positive": (phonon, _put("phonon/dielectric", (1, 2, 2), -2.43)),
 }
 ADDED: dict[str, tuple[str, bytes]] = {  # entries of a zip file that no directory could hold
     "HZ-2.11_parent_folder": ("../escape.txt", b"x"),
@@ -385,6 +426,7 @@ ADDED: dict[str, tuple[str, bytes]] = {  # entries of a zip file that no directo
 VALID: dict[str, Case] = {
     "plain": (plain, _nothing),
     "rich": (rich, _nothing),
+    "phonon": (phonon, _nothing),
     "one_atom": ("one_atom", _nothing),
     "periodic": ("periodic", _nothing),
     "no_hessians": ("no_hessians", _nothing),

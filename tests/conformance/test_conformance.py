@@ -10,6 +10,7 @@ import run
 
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store import HessianStore, validate
+from nequip_hessian.store.layout import BY_PATH, SPLIT_PREFIX
 from nequip_hessian.store.report import RULES
 
 FIXTURES = run.fixtures()
@@ -58,6 +59,15 @@ def test_fixtures_are_those_of_the_script():
         )
     invalid = {_stem(path) for path, valid, _ in FIXTURES if not valid}
     assert invalid == set(make_fixtures.INVALID) | set(make_fixtures.ADDED) | MADE_BY_HAND
+
+
+def test_every_array_is_in_a_valid_fixture():
+    found = set()
+    for path, _, _ in FIXTURES:
+        if path.parent.name == "valid":
+            found |= set(HessianStore(path).attributes["checksums"])
+    assert {path for path in found if not path.startswith(SPLIT_PREFIX)} == set(BY_PATH)
+    assert any(path.startswith(SPLIT_PREFIX) for path in found)
 
 
 def test_every_rule_has_a_fixture():

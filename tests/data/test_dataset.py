@@ -166,7 +166,7 @@ def test_splits_keep_groups_together(small_store):
     groups = [set(np.asarray(store.group)[rows]) for rows in parts.values()]
     assert not groups[0] & groups[1]
     assert not groups[1] & groups[2]
-    for wrong in ({"train": 0.9, "val": 0.2}, {"train": 1.0, "val": 0.0}, {}):
+    for wrong in ({"train": 0.9, "val": 0.2}, {"train": 1.0, "val": 0.0}, {"train": 0.5, "val": float("nan")}, {}):
         with pytest.raises(ConfigError, match="shares"):
             split_by_group(store, wrong, seed=0)
     with pytest.raises(ConfigError, match="empty"):

@@ -11,6 +11,7 @@ from compare import labels, one, same
 from nequip_hessian.checks import check
 from nequip_hessian.errors import FormatError, NoHessianError
 from nequip_hessian.formats import read
+from nequip_hessian.formats._source import guarded
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,16 @@ def test_unimovib(tmp_path, made, packed):
     emitters.write(path, text[:begin] + "NOAPT\n")
     with pytest.raises(NoHessianError, match="no FFX or FFXLT"):
         list(read(path))
+
+
+def test_a_format_that_is_called_a_file_is_not_called_so_twice(tmp_path):
+    @guarded("UniMoVib data file")
+    def read_one(path):
+        raise ValueError("lost")
+        yield
+
+    with pytest.raises(FormatError, match=r"damaged or unusual UniMoVib data file \(lost\)"):
+        list(read_one(tmp_path / "a.umv"))
 
 
 def test_element_that_contradicts_its_mass_is_a_warning(tmp_path, average):

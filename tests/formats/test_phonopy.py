@@ -249,6 +249,14 @@ def test_yaml_that_would_run_code_is_refused(tmp_path):
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("value", ["[*a, *a]", "[" * 200_000], ids=["aliases", "deep"])
+def test_yaml_that_is_more_than_it_looks_is_refused(tmp_path, value):
+    path = tmp_path / "phonopy.yaml"
+    path.write_text(f"phonopy:\n  version: &a [1, 2]\nsupercell_matrix: {value}\n")
+    with pytest.raises(FormatError, match=r"phonopy.yaml, line [23]: expected YAML"):
+        one(path)
+
+
 def test_molecules_and_other_orders_are_not_written(tmp_path, made):
     save(made, tmp_path / "phonopy.yaml", force_constants=True)
     record = one(tmp_path / "phonopy.yaml")

@@ -77,6 +77,15 @@ def test_what_cannot_be_is_one_line(tmp_path, water, capsys, arguments, message)
     assert not (tmp_path / "o.zarr").exists()
 
 
+def test_a_name_does_not_command_the_terminal(tmp_path, water, capsys):
+    arguments = ["-o", str(tmp_path / "\x1b[31m.zarr"), "--engine", "ase", "--calculator", "emt"]
+    assert main(["label", str(water), *arguments]) == 0
+    assert main(["label", str(water), *arguments, "--overwrite", "--rank", "0", "--world", "1"]) == 0
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    assert captured.out.count("\\x1b[31m.zarr") == 2
+
+
 @pytest.mark.parametrize("content", ["", "3\n\nH 0 0 0\n", "no geometry at all\n"])
 def test_files_that_hold_no_geometry(tmp_path, capsys, content):
     path = tmp_path / "bad.xyz"

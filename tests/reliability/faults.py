@@ -123,32 +123,51 @@ def write_inputs(folder: Path, files: int, frames: int) -> None:
 # -- kills ----------------------------------------------------------------------------------
 
 
-def killed_conversions(folder: Path, kills: int, seed: int = 0, files: int = 60) -> Result:
-    """SIGKILL at random moments of a conversion, then `--resume` to the end; the store must be the undisturbed one."""
+WAYS = {
+    "alone": [("--resume",)],
+    "workers": [("--resume", "--workers", "2")],
+    "shares": [("--rank", "0", "--world", "2"), ("--rank", "1", "--world", "2"), ("--finalize", "--resume")],
+}
+"""The commands of a conversion, one after the other, by who reads the inputs."""
+
+
+def killed_conversions(folder: Path, kills: int, seed: int = 0, files: int = 60, way: str = "alone") -> Result:
+    """SIGKILL at random moments of a conversion, then the same again to the end; the store must be the undisturbed one.
+
+    Args:
+        folder: where to work
+        kills: that have to land
+        seed: of the moments
+        files: inputs of the conversion
+        way: of WAYS, who reads the inputs
+    """
     write_inputs(folder / "in", files, 5)
-    begun = time.perf_counter()
     if run("convert", folder / "in", "-o", folder / "whole.zarr").returncode:
         raise RuntimeError("the undisturbed conversion failed")
-    took = time.perf_counter() - begun
+    took = [_seconds(folder, *more) for more in WAYS[way]]
     rng, failed, landed, half, late = random.Random(seed), 0, 0, 0, 0
     number = 0
     while landed < kills:
         number += 1
         target = folder / f"s{number}.zarr"
-        for _ in range(3):  # up to three kills in a row, then to the end
-            child = start("convert", folder / "in", "-o", target, "--resume")
-            time.sleep(rng.uniform(0.0, 1.0) * took)
-            os.kill(child[0], signal.SIGKILL)
-            killed = finish(child).returncode == -signal.SIGKILL
-            landed += killed
-            half += target.exists() and not validate(target, 3).valid
-            if not killed:
-                break
-        if not target.exists():
-            run("convert", folder / "in", "-o", target, "--resume")
+        for more, seconds in zip(WAYS[way], took, strict=True):
+            command = ("convert", folder / "in", "-o", target, *more)
+            ended = False
+            for _ in range(3):  # up to three kills in a row, then to the end
+                child = start(*command)
+                time.sleep(rng.uniform(0.0, 1.0) * seconds)
+                os.kill(child[0], signal.SIGKILL)
+                ended = finish(child).returncode != -signal.SIGKILL
+                landed += not ended
+                half += target.exists() and not validate(target, 3).valid
+                if ended:
+                    break
+            if not (ended or target.exists()):
+                run(*command)
         if not Path(f"{target}.report.json").exists():  # killed between the store and its report
             late += 1
             Path(f"{target}.report.json").touch()
+            shutil.rmtree(f"{target}.parts", ignore_errors=True)
         good = target.exists() and not differences(target, folder / "whole.zarr")
         good = good and sorted(_names(folder, target)) == ["", ".report.json"]
         failed += not good
@@ -156,6 +175,12 @@ def killed_conversions(folder: Path, kills: int, seed: int = 0, files: int = 60)
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return {"kills": landed, "conversions": number, "stores that open with half a record": half,
             "killed after the store, before its report": late, "failed": failed + half}  # fmt: skip
+
+
+def _seconds(folder: Path, *more: str) -> float:
+    begun = time.perf_counter()
+    run("convert", folder / "in", "-o", folder / "timed.zarr", *more)
+    return time.perf_counter() - begun
 
 
 def _names(folder: Path, target: Path) -> Iterable[str]:

@@ -27,6 +27,8 @@ def fast_disk(monkeypatch):
     ("fault", "options"),
     [
         (faults.killed_conversions, {"kills": 4, "files": 6}),
+        (faults.killed_conversions, {"kills": 3, "files": 6, "way": "workers"}),
+        (faults.killed_conversions, {"kills": 5, "files": 6, "way": "shares"}),
         (faults.full_disk, {"steps": 6}),
         (faults.read_only_target, {}),
         (faults.two_writers, {"rounds": 1}),

@@ -98,3 +98,29 @@ def test_no_card_is_one_line(tmp_path, text, capsys):
     assert main(["card", str(RICH), "--check", str(tmp_path / "card.yaml")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "card.yaml" in line
+
+
+@pytest.mark.parametrize("option", [["--title", "Other"], ["--overwrite"], ["--from", "a.yaml"], ["--author", "A"]])
+def test_check_takes_no_options_of_writing(tmp_path, option, capsys):
+    assert main(["card", str(RICH), "--check", str(tmp_path / "card.yaml"), *option]) == 2
+    assert option[0] in capsys.readouterr().err
+
+
+ALIASES = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}]\n" for i in range(1, 60))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ALIASES, "line 1: expected YAML without aliases"),
+        ("a: {x: 1}\nb: &b {y: 2}\nc: {<<: *b}\nd: *b", "line 2: expected YAML without aliases"),
+        ("[" * 200_000, "line 1: expected YAML of at most 100 levels"),
+        ("a:\n- " + "- " * 200_000, "line 2: expected YAML of at most 100 levels"),
+    ],
+    ids=["bomb", "merge", "brackets", "dashes"],
+)
+def test_card_that_is_more_than_it_looks_is_refused(tmp_path, text, said, capsys):
+    (tmp_path / "card.yaml").write_text(text)
+    assert main(["card", str(RICH), "--check", str(tmp_path / "card.yaml")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line

@@ -121,6 +121,13 @@ def test_web_server_gives_the_numbers_of_the_disk(web, folder, name):
     assert differences(f"{address}/{name}", folder / name) == []
 
 
+def test_page_of_a_store_behind_a_network(web, tmp_path, capsys):
+    assert main(["info", f"{web[0]}/remote.zarr", "--html", str(tmp_path / "r.html")]) == 0
+    text = (tmp_path / "r.html").read_text()
+    assert "remote.zarr" in text
+    assert "<th>bytes</th>" not in text
+
+
 def test_few_requests(web, folder):
     address, asked = web
     store = HessianStore(f"{address}/remote.zarr")

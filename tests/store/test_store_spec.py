@@ -30,7 +30,7 @@ def reader():
     return space
 
 
-@pytest.mark.parametrize("name", ["rich", "plain", "one_atom", "periodic", "no_hessians", "single_precision"])
+@pytest.mark.parametrize("name", ["rich", "phonon", "plain", "one_atom", "periodic", "no_hessians", "single_precision"])
 def test_reader_of_the_text_reads_what_the_package_reads(reader, tmp_path, name):
     repack(VALID / f"{name}.zarr.zip", tmp_path / "a.zarr")
     store = HessianStore(tmp_path / "a.zarr")
@@ -80,6 +80,12 @@ def test_worked_example_is_true(tmp_path):
 def test_clauses_are_numbered_once_and_in_order():
     assert len(CLAUSES) == len(set(CLAUSES)) > 55
     assert sorted(CLAUSES, key=lambda text: [int(part) for part in text.split(".")]) == CLAUSES
+
+
+def test_every_paragraph_that_binds_has_a_number():
+    for section in re.split(r"^## ", SPEC[: SPEC.index("\n## 11 ")], flags=re.MULTILINE)[1:]:
+        for paragraph in re.split(r"\n\s*\n", section.strip())[1:]:
+            assert re.match(r"\d+\.\d+ |\||```|- |\d\. ", paragraph), paragraph
 
 
 def test_rules_name_clauses_that_are_there():

@@ -174,6 +174,9 @@ def test_old_store_stays_until_the_new_one_is_there(forty, monkeypatch):
         (["train=0.8", "test=0.3"], "train, val, test in this order"),
         (["train=0.8", "val=0.3"], "at most 1"),
         (["train=0", "val=0.3"], "above 0"),
+        (["train=nan"], "above 0"),
+        (["train=0.5", "val=nan"], "above 0"),
+        (["train=0.5", "train=0.5"], "train more than once"),
         (["train=0.99", "val=0.005"], "stays empty"),
     ],
 )

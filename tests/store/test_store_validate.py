@@ -292,6 +292,8 @@ def test_texts_command_neither_terminal_nor_browser(hostile, tmp_path, capsys):
             assert character == "\n" or unicodedata.category(character) not in ("Cc", "Cf"), repr(character)
     assert main(["merge", str(hostile), str(tmp_path / "\x1b[31m.zarr"), "-o", str(tmp_path / "b.zarr")]) == 1
     assert "\x1b" not in capsys.readouterr().err
+    assert main(["export", str(hostile), "--format", "extxyz", "-o", str(tmp_path / "\x1b[31m.xyz")]) == 0
+    assert "\\x1b[31m.xyz" in capsys.readouterr().out
     text = page.read_text()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
