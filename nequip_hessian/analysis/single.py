@@ -84,9 +84,7 @@ def model_vibrations(
         ConfigError: the model's answer is not finite, or no atom is left to move.
     """
     energy, forces = single_point(calculator, atoms)
-    active = np.setdiff1d(np.arange(len(atoms)), np.asarray(frozen, dtype=int)) if len(frozen) else None
-    if active is not None and (not len(active) or min(frozen) < 0 or max(frozen) >= len(atoms)):
-        raise ConfigError(f"frozen atoms: expected indices 0 to {len(atoms) - 1}, and one or more atoms left to move")
+    active = _active(atoms, frozen)
     try:
         if active is None:
             hessian = check_hessian(calculator.get_hessian(atoms), len(atoms))
@@ -95,7 +93,26 @@ def model_vibrations(
     except ValueError as exc:
         raise ConfigError(f"{atoms.get_chemical_formula()}: {exc}") from exc
     weights = masses_of(atoms.numbers, masses) if isinstance(masses, str) else np.asarray(masses, dtype=np.float64)
-    result = vibrations(hessian, atoms.positions, weights, periodic=bool(np.any(atoms.pbc)), active=active)
+    return vibrations_from(atoms, energy, forces, hessian, weights, frozen)
+
+
+def _active(atoms: Atoms, frozen: Sequence[int]) -> npt.NDArray[np.intp] | None:
+    active = np.setdiff1d(np.arange(len(atoms)), np.asarray(frozen, dtype=int)) if len(frozen) else None
+    if active is not None and (not len(active) or min(frozen) < 0 or max(frozen) >= len(atoms)):
+        raise ConfigError(f"frozen atoms: expected indices 0 to {len(atoms) - 1}, and one or more atoms left to move")
+    return active
+
+
+def vibrations_from(
+    atoms: Atoms, energy: float, forces: Array, hessian: Array, masses: Array, frozen: Sequence[int] = ()
+) -> SingleVibrations:
+    """Normal modes of a geometry whose Hessian is known; arguments and results as in `SingleVibrations`.
+
+    Args:
+        masses: (N,), u; frozen: indices of atoms that are held fixed
+    """
+    active = _active(atoms, frozen)
+    result = vibrations(hessian, atoms.positions, masses, periodic=bool(np.any(atoms.pbc)), active=active)
     return SingleVibrations(atoms, energy, forces, hessian, result, len(hessian) - len(result), active)
 
 

@@ -57,7 +57,13 @@ def add_parser(subparsers: Any) -> None:
         help="infrared intensities; dipole derivatives from this output, or from the model where it has dipoles",
     )
     parser.add_argument("--fwhm", type=positive, default=15.0, help="width of the bands, cm⁻¹ (default: 15)")
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="write frequencies, modes and spectrum there")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FOLDER",
+        help="write frequencies, modes and spectrum there; interrupted, the same command goes on",
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes, a geometry each (default: 1)")
     parser.add_argument("--hessian", metavar="FILE", help="write the Hessian: .npy for one geometry, .npz for several")
     add_thermochemistry_arguments(parser)
     add_state_arguments(parser)
@@ -126,9 +132,9 @@ def _labelled(args: argparse.Namespace, chosen: list[int] | None) -> int:
 def _analyse(args: argparse.Namespace, calculator: Any) -> int:
     from ase.constraints import FixAtoms
 
-    from nequip_hessian.analysis.optimisation import relax_all
-    from nequip_hessian.analysis.single import model_vibrations
-    from nequip_hessian.cli._potential import atom_list, geometries
+    from nequip_hessian.analysis.vibration_jobs import run_vibrations
+    from nequip_hessian.cli._output import interrupted
+    from nequip_hessian.cli._potential import atom_list, geometries, potential_source
     from nequip_hessian.potentials import dipole_derivatives
     from nequip_hessian.report.single import check_hessian_file, vibration_table, write_hessians
 
@@ -138,19 +144,23 @@ def _analyse(args: argparse.Namespace, calculator: Any) -> int:
     for atoms in frames:
         if args.freeze:
             atoms.set_constraint(FixAtoms(atom_list(args.freeze, len(atoms))))
-    failures = []
-    if args.optimise:
-        _, outcomes = relax_all(frames, calculator)
-        frames = [outcome.atoms for outcome in outcomes]
-        failures = [f"geometry {i}: {o.failure}" for i, o in enumerate(outcomes) if o.failure]
+    source = potential_source(args)
+    kept: dict[str, Any] = {"workers": args.workers}
+    if args.output:
+        kept |= {"folder": Path(args.output) / "cache", "identity": {"model": source.identity}}
+    try:
+        outcomes = run_vibrations(frames, calculator, source, optimise=args.optimise, **kept)
+    except KeyboardInterrupt:
+        return interrupted("vibrations", kept=bool(args.output))
+    failures = [f"geometry {i}: {outcome}" for i, outcome in enumerate(outcomes) if isinstance(outcome, str)]
     for line in failures:
         print(f"nequip-hessian vibrations: {line}", file=sys.stderr)
-    if failures:
-        return 1
-    found = []
-    for i, atoms in enumerate(frames):
-        fixed = sorted({int(k) for c in atoms.constraints if isinstance(c, FixAtoms) for k in c.get_indices()})
-        each = model_vibrations(calculator, atoms, atoms.get_masses(), fixed)
+    if failures and args.hessian:
+        print("nequip-hessian vibrations: --hessian: not written, as some are missing", file=sys.stderr)
+    found = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    for i, each in enumerate(outcomes):
+        if isinstance(each, str):
+            continue
         strength = None
         if args.ir is not None:
             strength = _intensities(args, None if args.ir else dipole_derivatives(calculator, each.atoms), each)
@@ -158,10 +168,9 @@ def _analyse(args: argparse.Namespace, calculator: Any) -> int:
         thermal = _thermochemistry(args, each, stationary=False)
         if args.output:
             _write(args, each, strength, thermal, f"{i}_" if len(frames) > 1 else "")
-        found.append(each)
-    if args.hessian:
+    if args.hessian and not failures:
         write_hessians(args.hessian, [each.hessian for each in found])
-    return 0
+    return 1 if failures else 0
 
 
 def _thermochemistry(args: argparse.Namespace, found: Any, *, stationary: bool) -> Any:
