@@ -132,8 +132,8 @@ def test_conversion_of_an_archive_resumes(outputs, plain, tmp_path, monkeypatch)
     path.write_bytes(zipped(outputs))
     append = StoreWriter.append
 
-    def interrupted(self, record):
-        append(self, record)
+    def interrupted(self, record, quality):
+        append(self, record, quality)
         if len(self) == 3:
             raise KeyboardInterrupt
 

@@ -197,8 +197,8 @@ def test_killed_in_the_middle_each_way_resumes_to_the_same_store(inputs, whole, 
         convert_share([inputs], target, rank, 2)
     append, count = StoreWriter.append, []
 
-    def killed(self, record):
-        append(self, record)
+    def killed(self, record, quality):
+        append(self, record, quality)
         count.append(1)
         if len(count) == 4:
             raise KeyboardInterrupt
@@ -318,8 +318,8 @@ def test_a_dask_run_that_is_cut_goes_on_to_the_same_store(inputs, whole, tmp_pat
     target, executor = tmp_path / "s.zarr", Executor(dask=cluster.scheduler_address)
     append, count = StoreWriter.append, []
 
-    def killed(self, record):
-        append(self, record)
+    def killed(self, record, quality):
+        append(self, record, quality)
         count.append(1)
         if len(count) == 4:
             raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.io import read, write
+from browser import check_page
 from xtb_models import HCN_TO_HNC_TS
 
 from nequip_hessian.analysis.saddle import search_saddle
@@ -36,6 +37,7 @@ def test_md_writes_tables_and_a_page_and_goes_on(monoxide, tmp_path, capsys, mon
     assert [m["formula"] for m in document["molecules"]] == ["CO", "N2"]
     assert all(m["survived"] and abs(m["drift"]) < 0.1 for m in document["molecules"])
     assert "2 of 2 molecules are whole at 100 K" in (tmp_path / "md" / "report.html").read_text(encoding="utf-8")
+    check_page(tmp_path / "md" / "report.html", tmp_path / "browser")
     # from the state after the first temperature the same comes out, and of what is finished nothing is run
     folder = tmp_path / "md" / "cache"
     first = next(path for path in folder.glob("md-*.json") if "state" not in path.name)

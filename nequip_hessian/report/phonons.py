@@ -146,7 +146,7 @@ def sound_rows(found: Phonons) -> list[list[str]]:
 
 
 def write_phonons(folder: Path, job: PhononJob, origin: Mapping[str, Any]) -> None:
-    """Write phonopy.yaml and FORCE_CONSTANTS, report.json, tables, plots, the crystal and the page report.html.
+    """Write phonopy.yaml and FORCE_CONSTANTS, phonons.json, tables, plots, the crystal and the page report.html.
 
     Args:
         folder: made if needed
@@ -170,7 +170,7 @@ def write_phonons(folder: Path, job: PhononJob, origin: Mapping[str, Any]) -> No
         (folder / f"{name}.svg").write_bytes(html.svg(canvas))
         canvas.savefig(folder / f"{name}.png", dpi=200)
     text = json.dumps(jsonable(as_dict(job, origin)), indent=1, allow_nan=False, ensure_ascii=False)
-    (folder / "report.json").write_text(text, encoding="utf-8")
+    (folder / "phonons.json").write_text(text, encoding="utf-8")
     title = f"Phonons of {job.crystal.atoms.get_chemical_formula()}"
     html.write_page(folder / "report.html", title, "phonons", _page(job, plots, origin))
 

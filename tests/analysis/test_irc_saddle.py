@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from browser import check_page
 from scipy.interpolate import CubicSpline
 from xtb_models import HCN_TO_HNC_TS, hydrogen_cyanide
 
@@ -316,7 +317,8 @@ def test_the_commands_ts_and_irc_write_what_they_say(members, tmp_path, capsys):
     frames = read(tmp_path / "irc" / "irc.extxyz", index=":")
     assert len(frames) == len(document["energies_eV"])
     assert [f.info["path_coordinate"] for f in frames] == pytest.approx(document["arc_sqrt_u_angstrom"])
-    assert "data:image/svg+xml" in (tmp_path / "irc" / "report.html").read_text(encoding="utf-8")
+    for name in ("ts", "irc"):
+        check_page(tmp_path / name / "report.html", tmp_path / "browser" / name)
     searches = json.loads((tmp_path / "ts" / "ts.json").read_text(encoding="utf-8"))
     assert len(searches["compared"][0]) == 2
     assert searches["searches"][0]["wavenumbers_cm"][0] == pytest.approx(-1426, abs=5)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase.build import molecule
 from ase.io import read, write
+from browser import check_page
 from xtb_models import hydrogen_cyanide
 
 from nequip_hessian.analysis.answers import Answers
@@ -75,6 +76,7 @@ def test_killed_and_cut_it_ends_where_it_would_have_ended(command, tmp_path, cap
 def test_a_finished_band_asks_nothing_again_and_another_setting_is_another_band(command, tmp_path, kept):
     assert main([*command, str(tmp_path / "neb")]) == 0
     first = (tmp_path / "neb" / "band.extxyz").read_bytes()
+    check_page(tmp_path / "neb" / "report.html", tmp_path / "browser")
     kept.clear()
     assert main([*command, str(tmp_path / "neb")]) == 0
     assert not kept

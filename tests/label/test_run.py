@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from ase import Atoms
 from ase.build import molecule
 
+from nequip_hessian.checks import check
 from nequip_hessian.errors import StoreError
 from nequip_hessian.label.geometries import record_from_atoms
 from nequip_hessian.label.run import label
@@ -50,6 +52,18 @@ def test_labels_are_those_of_the_engine_in_the_order_given(tmp_path):
     assert not (tmp_path / "s.zarr.journal").exists()
     options = [entry.get("options", {}) for entry in store.attributes["provenance"]]
     assert any(o.get("engine") == "TbliteEngine" and o.get("displacement") == 0.005 for o in options)
+
+
+def test_residuals_are_kept_with_the_labels(tmp_path):
+    label(geometries(("CO", "H2O")), tmp_path / "s.zarr", TbliteEngine())
+    records = list(HessianStore(tmp_path / "s.zarr"))
+    stored = {name: zarr.open_array(tmp_path / "s.zarr/extra/quality" / name, mode="r")[...]
+              for name in ("largest", "translation", "rotation")}  # fmt: skip
+    for index, record in enumerate(records):
+        found = check(record)[1]
+        assert {name: values[index] for name, values in stored.items()} == {
+            name: pytest.approx(getattr(found, name), rel=1e-6, abs=1e-6) for name in stored
+        }
 
 
 def test_without_hessian(tmp_path):
