@@ -13,7 +13,12 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_CODE = {"reference", "results"}
 ELSEWHERE = {"store", "validate", "info", "evaluate", "metrics", "energy", "optimise", "vibrations"}
-PAGES = sorted(path.stem for path in (ROOT / "docs").glob("*.md") if path.stem not in ELSEWHERE | WITHOUT_CODE)
+OTHERS = sorted(ROOT.glob("datasets/*/README.md")) + [ROOT / "models" / "README.md", ROOT / "README.md"]
+PAGES = sorted(
+    f"docs/{path.stem}.md" for path in (ROOT / "docs").glob("*.md") if path.stem not in ELSEWHERE | WITHOUT_CODE
+)
+PAGES += [str(path.relative_to(ROOT)) for path in OTHERS]
+NOT_RUN = re.compile(r"<!-- not run: [^\n]+ -->\n```.*?\n```", flags=re.DOTALL)
 
 
 def blocks(path, language):
@@ -27,12 +32,20 @@ def test_blocks_of_a_page_run_one_after_the_other(page, tmp_path):
     (tmp_path / "out").mkdir()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-    found = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), flags=re.DOTALL)
-    assert found, f"docs/{page}.md shows nothing that runs"
+    found = re.findall(r"```(bash|python)\n(.*?)```", NOT_RUN.sub("", (ROOT / page).read_text()), flags=re.DOTALL)
+    assert found, f"{page} shows nothing that runs"
     for kind, text in found:
         command = ["bash", "-e", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+def test_every_block_runs_or_says_why_not():
+    for path in [*(ROOT / "docs").glob("*.md"), *OTHERS, *ROOT.glob("experiments/*/README.md")]:
+        lines = [line for line in NOT_RUN.sub("", path.read_text()).splitlines() if line.startswith("```")]
+        runs = {"```bash", "```python"} if path.parent.name == "docs" or path in OTHERS else set()
+        wrong = set(lines[::2]) - runs - {"```yaml", "```text", "```json"}
+        assert not wrong, f"{path}: {wrong}: run it, or put <!-- not run: why --> above it"
 
 
 def targets(node):
