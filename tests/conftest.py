@@ -5,9 +5,14 @@ import pytest
 from real_outputs import CASES
 
 LEFT_OUT = pytest.StashKey[int]()
+_MODELS = ("test_life_cycle", "test_compiled_hessian", "test_output", "test_compiled")
+LONGEST = ("test_docs", *_MODELS, "test_evaluate_commands")
+"""Files of minutes: they come first, so that of several processes none is left alone with one at the end."""
 
 
 def pytest_collection_modifyitems(config, items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
     need_gpu = [item for item in items if "gpu" in item.keywords]
     if need_gpu:
         import torch  # not for the tests of stores and formats, which run without it
