@@ -79,7 +79,7 @@ def convert(
         The report: what was taken, what was refused and why.
 
     Raises:
-        ConfigError: an option of another value, or no inputs.
+        ConfigError: an option of another value, no inputs, or an output or report without a place of its own.
         FormatError: a list or pattern that leads nowhere.
         StoreError: there is something at `output`, the disk refuses, or a share is missing.
     """

@@ -182,8 +182,8 @@ def run_on_dask(
 
     Raises:
         MissingExtraError: `distributed` is not installed.
-        ConfigError: the scheduler does not answer, the workers lack the package, or have several threads
-            each where `one_thread` forbids it.
+        ConfigError: the address is none, the scheduler does not answer, the workers lack the package, or have
+            several threads each where `one_thread` forbids it.
     """
     client = _connect(scheduler)
     from distributed import KilledWorker, as_completed

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
-    counts = facts["counts"]
+    counts, labels = facts["counts"], {**facts["labels"], **facts["further"]}
     lines = [
         f"{facts['path']}: hessian_zarr {facts['version']}{_size(facts['bytes'])}",
         *(f"{key:<18} {facts[key]}" for key in ("title", "license") if facts[key]),
@@ -68,7 +68,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"{'charges':<18} {_pairs(facts['charges'])}",
         f"{'kinds':<18} {_pairs(facts['kinds'])}",
         f"{'roles':<18} {_pairs(facts['roles'])}",
-        f"{'labels':<18} {_pairs({name: count for name, count in facts['labels'].items() if count})}",
+        f"{'labels':<18} {_pairs({name: count for name, count in labels.items() if count})}",
     ]
     for key, title in (("largest_force", "max force, eV/A"), ("asymmetry", "asym., eV/A^2")):
         if facts[key]:

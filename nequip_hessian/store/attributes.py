@@ -147,9 +147,19 @@ def check_version(attributes: Mapping[str, Any], where: str) -> None:
     writers = [f"{entry.get('creator')} {entry.get('version')}" for entry in entries[-1:]]
     by = f" (written by {writers[0]})" if writers else ""
     raise StoreError(
-        f"{where}: format version {found!r}{by}, this package reads {NAME} {VERSION!r}; development versions do not "
-        "read each other: convert the sources again with this package, or read it with the one that wrote it"
+        f"{where}: format version {found!r}{by}, this package reads {NAME} {VERSION!r}; {way_out_of(found)}"
     )
+
+
+def way_out_of(version: object) -> str:
+    """Say what to do with a store of another format version than that of this package."""
+    if version in READ_TOO.get(VERSION, ()):
+        return "nequip-hessian repack STORE -o STORE --overwrite writes it in the present version"
+    numbers = [re.match(r"(\d+)\.(\d+)", str(one)) for one in (version, VERSION)]
+    found, own = (tuple(map(int, match.groups())) if match else () for match in numbers)
+    if found > own:
+        return "it is of a newer version: update the package, pip install -U nequip-hessian"
+    return "convert the sources again with this package, or read it with the one that wrote it"
 
 
 def attributes_of(files: Files) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jsonschema.exceptions import ValidationError
 
 from nequip_hessian.errors import StoreError
+from nequip_hessian.store.attributes import way_out_of
 from nequip_hessian.store.checksum import KEY, metadata_checksum
 from nequip_hessian.store.files import Files, open_files, read_metadata, why_no_metadata
 from nequip_hessian.store.layout import ARRAYS, BY_PATH, EXTRA_GROUP, NAME, RAGGED, SPLIT_PREFIX, UUID, VERSION, spec_of
@@ -43,7 +44,8 @@ def check_attributes(path: Place, report: ValidationReport) -> tuple[Files, dict
         report.add("HZ-1.4", NAME, f"the root attribute {NAME!r}, an object", brief(own))
         return None
     if own.get("version") != VERSION:
-        report.add("HZ-1.3", f"{NAME}/version", repr(VERSION), repr(own.get("version")))
+        version = own.get("version")
+        report.add("HZ-1.3", f"{NAME}/version", repr(VERSION), f"{version!r}; {way_out_of(version)}")
         return None
     for error in complaints(attributes, "root"):
         where = place(error)

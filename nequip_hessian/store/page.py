@@ -98,7 +98,7 @@ def _overview(facts: dict[str, Any], store: HessianStore) -> dict[str, str]:
         "charges": _counted(facts["charges"]),
         "kinds": _counted(facts["kinds"]),
         "roles": _counted(facts["roles"]),
-        "labels": _counted({name: count for name, count in facts["labels"].items() if count}),
+        "labels": _counted({name: count for name, count in {**facts["labels"], **facts["further"]}.items() if count}),
     }
     return {key: value for key, value in found.items() if value}
 

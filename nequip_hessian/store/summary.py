@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.record import KINDS, ROLES, LevelOfTheory
-from nequip_hessian.store.layout import QUALITY_GROUP, UNKNOWN_CHARGE
+from nequip_hessian.store.layout import QUALITY_GROUP, UNKNOWN_CHARGE, UNKNOWN_MULTIPLICITY
 from nequip_hessian.store.quality import quality
 from nequip_hessian.store.reactions import Reaction
 from nequip_hessian.store.reader import HessianStore
@@ -30,8 +30,9 @@ def summarise(path: str | Path) -> dict[str, Any]:
     Returns:
         JSON-able: `path`, `version`, `title`, `license`, `counts`, `bytes`, `elements` (symbol -> atoms),
         `atoms_per_geometry`, `charges`, `levels_of_theory` (with the number of geometries), `kinds`, `roles`,
-        `labels` (label -> geometries that have it), `splits`, `reactions` (energies in eV relative to the
-        reactant), `largest_force` (eV/angstrom) and `asymmetry` (eV/angstrom^2): quantiles over geometries;
+        `labels` and `further` (label -> geometries that have it; the second ones are not on a card), `splits`,
+        `reactions` (energies in eV relative to the reactant), `largest_force` (eV/angstrom) and `asymmetry`
+        (eV/angstrom^2): quantiles over geometries;
         `quality`: the same of the residuals below `extra/quality`, none where the store has none.
 
     Raises:
@@ -68,6 +69,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
         "kinds": _codes(store.kind, KINDS),
         "roles": _codes(store.role, ROLES),
         "labels": _labels(store),
+        "further": _further(store),
         "largest_force": _quantiles(largest_forces(store)),
         "asymmetry": _quantiles(store.asymmetry),
         "quality": _quality(store),
@@ -152,6 +154,29 @@ def _labels(store: HessianStore) -> dict[str, int]:
     return found
 
 
+def _further(store: HessianStore) -> dict[str, int]:
+    """Count the geometries that have what is neither a label of a card nor in every store, zeros left out."""
+    starts = store.atom_offset[:-1]
+    found = {}
+    for name, path, missing in (
+        ("multiplicity", "geometry/multiplicity", UNKNOWN_MULTIPLICITY),
+        ("path coordinate", "geometry/path_coordinate", None),
+        ("masses", "atom/mass", None),
+        ("born charges", "atom/born_charge", None),
+        ("supercell matrix", "phonon/supercell_matrix", 0),
+        ("primitive matrix", "phonon/primitive_matrix", None),
+        ("dielectric tensor", "phonon/dielectric", None),
+    ):
+        values = store.array(path)
+        if values is None:
+            continue
+        known = ~np.isnan(values) if missing is None else values != missing
+        known = known.any(axis=tuple(range(1, known.ndim)))
+        known = np.logical_or.reduceat(known, starts) if path.startswith("atom/") else known
+        found[name] = int(np.count_nonzero(known))
+    return {name: count for name, count in found.items() if count}
+
+
 def _split(store: HessianStore, scheme: str) -> dict[str, int]:
     codes, parts = store.split(scheme)
     found = {part: int(np.count_nonzero(codes == code)) for code, part in enumerate(parts)}
@@ -181,7 +206,7 @@ def _energies(store: HessianStore, reaction: Reaction) -> dict[str, Any]:
 
 
 def histogram(values: npt.ArrayLike, unit: str = "", bins: int = MOST_BINS) -> Histogram:
-    """Count values in bins of round edges; integers with few distinct values get a bin each.
+    """Count values in bins of one width; integers with few distinct values get a bin each.
 
     Args:
         values: (n,) numbers; NaN are left out
@@ -199,6 +224,8 @@ def histogram(values: npt.ArrayLike, unit: str = "", bins: int = MOST_BINS) -> H
     distinct, counts = np.unique(array, return_counts=True)
     if array.dtype.kind in "iu" and len(distinct) <= MOST_BINS:
         return [(f"{value}{unit}", int(count)) for value, count in zip(distinct, counts, strict=True)]
+    if array.dtype.kind in "iu":
+        return _of_integers(array, unit, bins)
     if len(distinct) == 1:
         return [(f"{distinct[0]:.4g}{unit}", int(counts[0]))]
     counts, edges = np.histogram(array, bins=bins)
@@ -206,3 +233,13 @@ def histogram(values: npt.ArrayLike, unit: str = "", bins: int = MOST_BINS) -> H
         (f"{low:.4g} to {high:.4g}{unit}", int(count))
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
     ]
+
+
+def _of_integers(array: npt.NDArray[Any], unit: str, bins: int) -> Histogram:
+    """Count integers in at most so many bins, each of the same number of integers, named by its first and last."""
+    low, high = int(array.min()), int(array.max())
+    width = -(-(high - low + 1) // bins)
+    counts = np.bincount((array - low) // width)
+    firsts = [low + width * k for k in range(len(counts))]
+    names = [f"{first} to {min(first + width - 1, high)}" if width > 1 else f"{first}" for first in firsts]
+    return [(f"{name}{unit}", int(count)) for name, count in zip(names, counts, strict=True)]

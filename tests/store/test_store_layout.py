@@ -15,6 +15,7 @@ from nequip_hessian.store.attributes import AUTHOR_KEYS, LEVEL_KEYS, PROVENANCE_
 from nequip_hessian.store.check_metadata import TOGETHER
 from nequip_hessian.store.checksum import KEY
 from nequip_hessian.store.layout import ARRAYS, BY_PATH, RAGGED, SPLIT, UUID, VERSION, dimension_names, spec_of
+from nequip_hessian.store.repack import repack
 from nequip_hessian.store.report import RULES
 from nequip_hessian.store.schema import load_schema
 
@@ -126,8 +127,27 @@ def test_other_version_names_both_and_a_way_out(tmp_path, records, version, monk
         patch.setattr("nequip_hessian.store.writer.VERSION", version)
         with StoreWriter(tmp_path / "a.zarr") as writer:
             writer.append(records[0])
-    with pytest.raises(StoreError, match=r"reads hessian_zarr '0\.1'.*convert the sources again") as caught:
+    way_out = "update the package" if version in ("0.2", "1.0") else "convert the sources again"
+    with pytest.raises(StoreError, match=rf"reads hessian_zarr '0\.1'.*{way_out}") as caught:
         HessianStore(tmp_path / "a.zarr")
     assert repr(version) in str(caught.value)
     assert "written by nequip-hessian" in str(caught.value)
-    assert validate(tmp_path / "a.zarr").as_dict()["rule"] == "HZ-1.3"
+    found = validate(tmp_path / "a.zarr").as_dict()
+    assert found["rule"] == "HZ-1.3"
+    assert way_out in found["message"]
+
+
+def test_repack_turns_the_development_version_into_the_release(tmp_path, records, monkeypatch):
+    path = tmp_path / "a.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr("nequip_hessian.store.writer.VERSION", "0.1.dev")
+        with StoreWriter(path, attributes={"title": "old"}) as writer:
+            writer.extend(records)
+    old = HessianStore(path)
+    assert old.attributes["version"] == "0.1.dev"
+    assert "nequip-hessian repack" in validate(path).as_dict()["message"]
+    checksums = old.attributes["checksums"]
+    assert repack(path, path, overwrite=True) == []
+    new = HessianStore(path).attributes
+    assert (new["version"], new["title"], new["checksums"]) == ("0.1", "old", checksums)
+    assert validate(path).valid

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from nequip_hessian.cli import main
 from nequip_hessian.curvature import unpack
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store import HessianStore, differences, validate
+from nequip_hessian.store.page import page
 from nequip_hessian.store.report import MAX_MESSAGES
-from nequip_hessian.store.summary import summarise
+from nequip_hessian.store.summary import histogram, summarise
+
+VALID = Path(__file__).parents[1] / "conformance" / "valid"
 
 
 def _text(content):
@@ -207,6 +211,32 @@ def test_info(write, capsys):
     printed = capsys.readouterr().out
     for word in ("HCN to HNC", "GFN2-xTB", "atoms a geometry", "charges", "+1 1", "CC0-1.0"):
         assert word in printed
+
+
+@pytest.mark.parametrize(
+    ("fixture", "said"),
+    [
+        ("rich", ["multiplicity 4", "path coordinate 3", "masses 3"]),
+        ("phonon", ["born charges 1", "supercell matrix 2", "primitive matrix 1", "dielectric tensor 1"]),
+    ],
+)
+def test_info_names_every_label(fixture, said, capsys):
+    path = VALID / f"{fixture}.zarr.zip"
+    assert main(["info", str(path)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("labels ")]
+    for words in said:
+        assert words in line
+        assert words in page(path)
+
+
+def test_histogram_of_integers_has_integers_for_edges():
+    sizes = np.concatenate([np.arange(8, 22), np.full(50, 9)])
+    found = histogram(sizes)
+    assert found[0] == ("8 to 9", 52)
+    assert found[-1] == ("20 to 21", 2)
+    assert sum(count for _, count in found) == len(sizes)
+    assert histogram(np.array([1, 1, 30, 2, 3, 4, 5, 6, 7, 8, 9, 10]))[-1] == ("25 to 30", 1)
+    assert histogram(np.array([3, 5, 5])) == [("3", 1), ("5", 2)]
 
 
 def test_packed_matches_record(write):
