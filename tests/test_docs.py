@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_CODE = {"reference", "results"}
 ELSEWHERE = {"store", "validate", "info", "evaluate", "metrics", "energy", "optimise", "vibrations"}
-OTHERS = sorted(ROOT.glob("datasets/*/README.md")) + [ROOT / "models" / "README.md", ROOT / "README.md"]
+OTHERS = [*sorted(ROOT.glob("datasets/*/README.md")), ROOT / "models" / "README.md", ROOT / "README.md"]
 PAGES = sorted(
     f"docs/{path.stem}.md" for path in (ROOT / "docs").glob("*.md") if path.stem not in ELSEWHERE | WITHOUT_CODE
 )
