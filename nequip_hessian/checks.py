@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from ase.data import chemical_symbols
 
-from nequip_hessian.curvature import normal_modes, principal_moments, signed_wavenumbers
+from nequip_hessian.curvature import mass_weight, principal_moments, rigid_motions, signed_wavenumbers
 from nequip_hessian.errors import PhysicsError
 from nequip_hessian.formats._atoms import average_masses, is_mass_of, isotopic_masses
 from nequip_hessian.frequencies import FrequencyMatch, match_frequencies
@@ -373,11 +373,27 @@ def _count_modes(record: LabelledGeometry, hessian: npt.NDArray[np.float64], fou
     if record.active is not None:
         values = partial_modes(record, hessian)
     else:
-        modes = normal_modes(hessian, record.positions, masses, periodic=bool(np.any(record.pbc)))[0]
-        values = np.asarray(modes, dtype=np.float64)
+        values = _wavenumbers(hessian, record.positions, masses, periodic=bool(np.any(record.pbc)))
     if not len(values):
         return replace(found, imaginary=0)
     return replace(found, imaginary=int(np.sum(values < -IMAGINARY)), lowest=float(values[0]))
+
+
+def _wavenumbers(
+    hessian: npt.NDArray[np.float64], positions: npt.NDArray[Any], masses: npt.NDArray[Any], *, periodic: bool
+) -> npt.NDArray[np.float64]:
+    """The wavenumbers of `curvature.normal_modes` without the modes, which cost most of the time and memory."""
+    weighted = mass_weight(hessian, masses)
+    reflectors, factors = np.linalg.qr(rigid_motions(positions, masses, periodic=periodic), mode="raw")
+    for index, factor in enumerate(factors):  # Q^T W Q: its last rows and columns are those without rigid motions
+        v = reflectors[index].copy()
+        v[:index], v[index] = 0.0, 1.0
+        along = factor * (weighted @ v)
+        along -= (factor / 2 * (v @ along)) * v
+        weighted -= np.outer(v, along)
+        weighted -= np.outer(along, v)
+    inner = weighted[len(factors) :, len(factors) :]
+    return np.asarray(signed_wavenumbers(np.linalg.eigvalsh(inner)), dtype=np.float64)
 
 
 def kind_of(record: LabelledGeometry, found: Checks) -> str:

@@ -36,7 +36,7 @@ def steps(quick: bool) -> list[Step]:
         ("One byte changed in values or metadata of a store", "`validate --level 3` finds it",
          lambda folder: faults.flipped_bytes(folder, 100 if quick else 1000)),
         *_changed_inputs("One input of each format", 3 if quick else 50, made),
-        *_changed_inputs("Public outputs, where they are", 1 if quick else 20, public),
+        *_changed_inputs("Public outputs, where they are", 1 if quick else 50, public),
         ("Zip files with keys that lead out of the store", "rule HZ-2.11, nothing written outside",
          faults.hostile_zips),
         ("One large geometry written, validated and read", "the same numbers",
@@ -46,7 +46,7 @@ def steps(quick: bool) -> list[Step]:
     ]  # fmt: skip
 
 
-def _changed_inputs(title: str, each: int, inputs: Callable[[Path], list[Path]]) -> list[Step]:
+def _changed_inputs(title: str, each: int, inputs: Callable[[Path], list[mutations.Input]]) -> list[Step]:
     wanted = "an error or a warning of one line, or the same record; what is silent is counted"
     changes = (
         ("cut at random lengths", mutations.cut),
@@ -59,16 +59,17 @@ def _changed_inputs(title: str, each: int, inputs: Callable[[Path], list[Path]])
     ]
 
 
-def made(folder: Path) -> list[Path]:
+def made(folder: Path) -> list[mutations.Input]:
     """One sound input of each format, from what ships with the tests."""
     return mutations.sound(folder / "sound")
 
 
-def public(folder: Path) -> list[Path]:
+def public(folder: Path) -> list[mutations.Input]:
     """Outputs that this project did not write, up to 200 kB; none where their folder is not there."""
     listed = CASES / "expected.json"
     cases = json.loads(listed.read_text()).values() if listed.is_file() else []
-    return mutations.convertible([CASES / case["file"] for case in cases if case["expect"] == "convert"], 200_000)
+    paths = [CASES / case["file"] for case in cases if case["expect"] == "convert"]
+    return [mutations.Input.of(path) for path in mutations.convertible(paths, 200_000)]
 
 
 def page(rows: list[tuple[Step, Result, float]], quick: bool) -> str:

@@ -12,9 +12,11 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from watch import TIME_LIMIT, Hang, time_limit
 
 from nequip_hessian.checks import Checks, check
 from nequip_hessian.errors import HessianDataError
@@ -26,12 +28,47 @@ TESTS = Path(__file__).resolve().parents[1]
 DATA = TESTS / "formats" / "data"
 Result = dict[str, int | float | str]
 Change = Callable[[bytes, random.Random], bytes]
+Checked = tuple[LabelledGeometry, Checks]
 
 ROUNDING = 1e-4
 """Of the largest element: a change of the Hessian below it is less than what most programs print."""
 
 
-def sound(folder: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Input:
+    """One sound input.
+
+    Attributes:
+        root: folder whose files belong to it
+        changed: the file that is changed, below `root`
+        read: the file that is then read, below `root`
+        deep: folders below `root` belong to it too
+    """
+
+    root: Path
+    changed: str
+    read: str
+    deep: bool = False
+
+    @classmethod
+    def of(cls, path: Path) -> Input:
+        """An input of one file that is read, with what lies beside it."""
+        return cls(path.parent, path.name, path.name)
+
+    def copy(self, folder: Path) -> Input:
+        """Copy it into a new folder, below a folder of the same name: some readers look at that."""
+        shutil.rmtree(folder, ignore_errors=True)
+        root = folder / self.root.name
+        root.mkdir(parents=True)
+        for path in sorted(self.root.rglob("*") if self.deep else self.root.iterdir()):
+            if path.is_file():
+                target = root / path.relative_to(self.root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        return replace(self, root=root)
+
+
+def sound(folder: Path) -> list[Input]:
     """Write one sound input of each format, each in a folder of its own with its companions."""
     for place in (TESTS, TESTS / "formats"):
         if str(place) not in sys.path:
@@ -57,21 +94,40 @@ def sound(folder: Path) -> list[Path]:
             shutil.copytree(path, folder / path.name)
     (folder / "pyscf").mkdir()
     shutil.copy(DATA / "water_hf_pyscf.json", folder / "pyscf")
-    return convertible(sorted(path for path in folder.rglob("*") if path.is_file()))
+    texts = convertible(sorted(path for path in folder.rglob("*") if path.is_file()))
+    return [*map(Input.of, texts), *_datasets(folder / "datasets")]
+
+
+def _datasets(folder: Path) -> list[Input]:
+    import sound_datasets
+
+    folder.mkdir()
+    sound_datasets.write_datasets(folder)
+    found = []
+    for name, kind in sound_datasets.FIXTURES.items():
+        path = folder / name
+        deep = path.parent != folder
+        if not deep:  # into a folder of its own
+            path = folder / kind / name
+            path.parent.mkdir()
+            (folder / name).rename(path)
+        root = folder / Path(name).parts[0] if deep else path.parent
+        read_ = sound_datasets.read_of(path).relative_to(root)
+        found.append(Input(root, str(path.relative_to(root)), str(read_), deep))
+    return found
 
 
 def convertible(paths: Iterable[Path], largest: int = 300_000) -> list[Path]:
-    """Return the text inputs that hold one sound Hessian, of at most `largest` bytes."""
+    """Return the inputs that hold sound Hessians, of at most `largest` bytes."""
     kept = []
     for path in paths:
         if path.stat().st_size > largest or not matches_any(path):
             continue
         try:
-            (record,) = read(path)
-            check(record)
+            found = _checked(path, None)
         except (HessianDataError, ValueError):
             continue
-        if record.hessian is not None:
+        if found and all(record.hessian is not None for record, _ in found):
             kept.append(path)
     return kept
 
@@ -107,30 +163,24 @@ def exchange_digit(raw: bytes, rng: random.Random) -> bytes:
 # -- what comes of them -----------------------------------------------------------------------
 
 
-def measured(inputs: Iterable[Path], change: Change, each: int, folder: Path, seed: int = 0) -> Result:
+def measured(inputs: Iterable[Input], change: Change, each: int, folder: Path, seed: int = 0) -> Result:
     """Change each input `each` times and count what comes of it.
 
     Returns:
-        `tried`; `unchanged`: the same atoms, positions (1e-4 angstrom) and Hessian (ROUNDING); `refused`; `warned`:
-        another record, with a warning that the sound one does not have; `silent`: another one and nothing said;
-        the largest silent change of a Hessian and of a position; `failed`: anything but a record or an error of ours.
+        `tried`; `unchanged`: the same atoms, positions (1e-4 angstrom) and Hessian (ROUNDING) of each record;
+        `refused`; `warned`: another record, with a warning that the sound one does not have; `silent`: another one and
+        nothing said, or another number of records; the largest silent change of a Hessian and of a position;
+        `failed`: anything but records or an error of ours, within the time limit.
     """
     found: Counter[str] = Counter()
     largest, rng = np.zeros(3), random.Random(seed)
-    for path in inputs:
-        place = folder / "copy"
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
-        for beside in path.parent.iterdir():
-            if beside.is_file():
-                shutil.copy(beside, place)
-        raw, target = path.read_bytes(), place / path.name
-        target.chmod(0o644)
-        (original, clean), *_ = _checked(path, None)
-        name = str(original.provenance["format"])
+    for entry in inputs:
+        clean = _checked(entry.root / entry.read, None)
+        name = str(clean[0][0].provenance["format"])
+        raw, copy = (entry.root / entry.changed).read_bytes(), entry.copy(folder / "copy")
         for _ in range(each):
-            target.write_bytes(change(raw, rng))
-            what, size = outcome(target, name, original, clean)
+            (copy.root / copy.changed).write_bytes(change(raw, rng))
+            what, size = outcome(copy.root / copy.read, name, clean)
             found[what] += 1
             found["tried"] += 1
             found["other atoms"] += int(size[2])
@@ -138,32 +188,46 @@ def measured(inputs: Iterable[Path], change: Change, each: int, folder: Path, se
     counts = {key: found[key] for key in ("tried", "unchanged", "refused", "warned", "silent")}
     return {**counts, "of these with other atoms": found["other atoms"],
             "largest silent change of a Hessian in %": round(100 * float(largest[0]), 2),
-            "of a position in angstrom": round(float(largest[1]), 3), "failed": found["traceback"]}  # fmt: skip
+            "of a position in angstrom": round(float(largest[1]), 3),
+            "failed": found["traceback"] + found["hang"]}  # fmt: skip
 
 
-def _checked(path: Path, name: str | None) -> list[tuple[LabelledGeometry, Checks]]:
+def _checked(path: Path, name: str | None) -> list[Checked]:
     return [check(record) for record in read(path, name)]
 
 
 NOTHING = np.zeros(3)
 
 
-def outcome(path: Path, name: str, original: LabelledGeometry, clean: Checks) -> tuple[str, np.ndarray]:
-    """Say what comes of a changed input, and the size of a silent change as of `difference`."""
+def outcome(path: Path, name: str, clean: list[Checked], seconds: int = TIME_LIMIT) -> tuple[str, np.ndarray]:
+    """Say what comes of a changed input, and the size of a silent change as of `difference`.
+
+    Args:
+        path: the file to read
+        name: of its format
+        clean: what comes of the sound input
+        seconds: time limit
+    """
     try:
-        records = _checked(path, name if name in formats() else None)
+        with time_limit(seconds):
+            records = _checked(path, name if name in formats() else None)
     except HessianDataError:
         return "refused", NOTHING
+    except Hang:
+        return "hang", NOTHING
     except Exception:  # what must not happen
         return "traceback", NOTHING
     if not records:
         return "refused", NOTHING
-    size = np.max([difference(record, original) for record, _ in records], axis=0)
-    if np.all(size <= ROUNDING):
+    if len(records) != len(clean):
+        return "silent", np.ones(3)
+    sizes = [difference(record, original) for (record, _), (original, _) in zip(records, clean, strict=True)]
+    changed = [index for index, size in enumerate(sizes) if not np.all(size <= ROUNDING)]
+    if not changed:
         return "unchanged", NOTHING
-    if all(_kinds(found) - _kinds(clean) for _, found in records):
+    if all(_kinds(records[index][1]) - _kinds(clean[index][1]) for index in changed):
         return "warned", NOTHING
-    return "silent", size
+    return "silent", np.max(sizes, axis=0)
 
 
 def _kinds(found: Checks) -> set[str]:
