@@ -221,6 +221,8 @@ def _check_report(report: Path, target: Path) -> None:
             raise OptionError(f"report {report}: lies in {folder}, which is the store's; name a place beside it")
     if report.is_dir():
         raise StoreError(f"report {report}: expected the name of a file, found a folder")
+    if report.is_file() and not report.read_bytes().startswith(b'{\n "creator": "nequip-hessian"'):
+        raise StoreError(f"report {report}: is there already, and is no report of a conversion; name another file")
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:

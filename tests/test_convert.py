@@ -203,6 +203,18 @@ def test_report_in_the_place_of_the_store_is_refused_before_anything_is_read(tre
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_report_replaces_a_report_and_nothing_else(tree, tmp_path, capsys):
+    precious = tmp_path / "job.log"
+    precious.write_text("a calculation of days")
+    assert run(tree, "-o", tmp_path / "s.zarr", "--report", precious) == 1
+    assert "is no report of a conversion" in capsys.readouterr().err
+    assert precious.read_text() == "a calculation of days"
+    assert not (tmp_path / "s.zarr").exists()
+    for name in ("s.zarr", "t.zarr"):
+        assert run(tree, "-o", tmp_path / name, "--report", tmp_path / "report.json") == 0
+        assert json.loads((tmp_path / "report.json").read_text())["output"].endswith(name)
+
+
 def test_float32_is_explicit(tree, tmp_path):
     assert run(tree, "-o", tmp_path / "s.zarr", "--dtype", "float32", "--report", tmp_path / "r" / "own.json") == 0
     assert HessianStore(tmp_path / "s.zarr").packed(0).dtype == np.float32

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.io import write
 
 from nequip_hessian.analysis.saddle import SaddleSearch, judge
 from nequip_hessian.cli import main
@@ -166,3 +167,15 @@ def test_a_reference_of_another_molecule_is_refused():
     object.__setattr__(search, "atoms", Atoms("HCN", np.eye(3)))
     with pytest.raises(ConfigError, match="expected the atoms of the search"):
         judge(search, reference=molecule("H2O"))
+
+
+@pytest.mark.parametrize("verb", ["energy", "optimise"])
+def test_the_file_that_is_read_is_not_written(verb, tmp_path, capsys):
+    file = tmp_path / "water.xyz"
+    write(file, molecule("H2O"))
+    before = file.read_bytes()
+    assert main([verb, "tblite", str(file), "-o", f"{tmp_path}/../{tmp_path.name}/water.xyz"]) == 2
+    assert "is the file that is read" in capsys.readouterr().err
+    assert file.read_bytes() == before
+    assert main([verb, "tblite", str(file), "-o", str(tmp_path)]) == 1
+    assert "found a folder" in capsys.readouterr().err

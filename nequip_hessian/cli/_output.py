@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, OptionError
 
 
 def interrupted(verb: str, *, kept: bool) -> int:
@@ -34,3 +34,19 @@ def folder_to_write(name: str | Path | None) -> Path | None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"output {folder}: nothing can be written there: Permission denied")
     return folder
+
+
+def file_to_write(name: str | Path | None, source: str | Path) -> Path | None:
+    """Make sure that a file of results is not the one that is read, and no folder; None stays None.
+
+    Raises:
+        OptionError: it is the same file; ConfigError: a folder of that name.
+    """
+    if name is None:
+        return None
+    file = Path(name)
+    if os.path.realpath(file) == os.path.realpath(source):
+        raise OptionError(f"output {file}: is the file that is read, which would be lost; name another one with -o")
+    if file.is_dir():
+        raise ConfigError(f"output {file}: expected the name of a file, found a folder")
+    return file

@@ -37,6 +37,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Minimise, print the table, write what was asked for."""
+    from nequip_hessian.cli._output import file_to_write
+
+    file_to_write(args.output, args.geometry)
     from nequip_hessian.analysis.optimisation import relax_all
     from nequip_hessian.analysis.prediction import evaluate_hessians
     from nequip_hessian.cli._potential import charged_geometries, potential
