@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import json
 import lzma
 import shutil
 import sys
-import tarfile
-import zipfile
 from pathlib import Path
 
+import hostile
 import numpy as np
 import pytest
+from hostile import TAR, tarred, zipped
 
 from nequip_hessian import archives
 from nequip_hessian.archives import is_archive, unpack
@@ -29,29 +28,6 @@ sys.path.insert(0, str(Path(__file__).parent / "formats"))
 import emitters
 
 DATA = Path(__file__).parent / "formats" / "data"
-TAR = {".tar": bytes, ".tar.gz": gzip.compress, ".tgz": gzip.compress, ".tar.bz2": bz2.compress,
-       ".tar.xz": lzma.compress, ".tar.lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE)}  # fmt: skip
-
-
-def tarred(members: dict[str, bytes], kind: bytes = tarfile.REGTYPE, link: str = "") -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for name, content in members.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.type, entry.linkname = len(content), kind, link
-            archive.addfile(entry, io.BytesIO(content))
-    return file.getvalue()
-
-
-def zipped(members: dict[str, bytes], **options: int) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            entry = zipfile.ZipInfo(name)
-            for key, value in options.items():
-                setattr(entry, key, value)
-            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -177,11 +153,11 @@ def test_archives_in_a_folder_are_read_and_stray_ones_passed_over(outputs, tmp_p
 # -- never trusted --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["../x.fchk", "a/../../x.fchk", "..\\x.fchk"])
-@pytest.mark.parametrize("ending", [".zip", ".tar"])
+@pytest.mark.parametrize(
+    ("ending", "name"),
+    [(ending, name) for ending in (".zip", ".tar") for name in hostile.LEADING_OUT if ending == ".zip" or "/" in name],
+)
 def test_a_member_that_leads_out_refuses_the_archive(outputs, tmp_path, ending, name, capsys):
-    if ending == ".tar" and "\\" in name:
-        name = "r/../../x.fchk"
     path = tmp_path / "in" / f"jobs{ending}"
     path.parent.mkdir()
     members = {"a.fchk": outputs["r/ts.fchk"], name: outputs["r/product.fchk"]}
@@ -198,17 +174,11 @@ def test_absolute_names_are_taken_below_the_folder(outputs, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+@pytest.mark.parametrize("kind", hostile.LINKS)
 def test_links_and_devices_are_left_out_and_named(outputs, tmp_path, kind, capsys):
     secret = tmp_path / "secret.fchk"
     secret.write_bytes(outputs["r/ts.fchk"])
-    with tarfile.open(tmp_path / "jobs.tar", "w") as archive:
-        good = tarfile.TarInfo("good.fchk")
-        good.size = len(outputs["r/product.fchk"])
-        archive.addfile(good, io.BytesIO(outputs["r/product.fchk"]))
-        entry = tarfile.TarInfo("x.fchk")
-        entry.type, entry.linkname = kind, str(secret)
-        archive.addfile(entry)
+    (tmp_path / "jobs.tar").write_bytes(hostile.linked(outputs["r/product.fchk"], secret, kind))
     assert main(["convert", str(tmp_path / "jobs.tar"), "-o", str(tmp_path / "s.zarr")]) == 3
     assert "jobs.tar/x.fchk: a link or a device" in capsys.readouterr().err
     assert len(HessianStore(tmp_path / "s.zarr")) == 1
@@ -216,7 +186,7 @@ def test_links_and_devices_are_left_out_and_named(outputs, tmp_path, kind, capsy
 
 def test_a_link_in_a_zip_is_left_out(outputs, tmp_path, capsys):
     path = tmp_path / "jobs.zip"
-    path.write_bytes(zipped({"x.fchk": str(tmp_path).encode()}, external_attr=0o120777 << 16, create_system=3))
+    path.write_bytes(hostile.linked_zip(tmp_path))
     assert main(["convert", str(path), "-o", str(tmp_path / "s.zarr")]) == 1
     assert "jobs.zip/x.fchk: a link or a device" in capsys.readouterr().err
 
@@ -224,9 +194,8 @@ def test_a_link_in_a_zip_is_left_out(outputs, tmp_path, capsys):
 @pytest.mark.parametrize("ending", [".zip", ".tar.gz", ".tar.xz"])
 def test_a_bomb_is_stopped(tmp_path, monkeypatch, ending, capsys):
     monkeypatch.setattr(archives, "LEAST_LIMIT", 2**21)
-    bomb = {f"{number}.log": b"0" * 2**20 for number in range(8)}
     path = tmp_path / f"bomb{ending}"
-    path.write_bytes(zipped(bomb) if ending == ".zip" else TAR[ending](tarred(bomb)))
+    path.write_bytes(hostile.bomb(ending))
     assert path.stat().st_size * archives.RATIO < 2**23
     assert main(["convert", str(path), "-o", str(tmp_path / "s.zarr")]) == 1
     assert "unpacks to more than" in capsys.readouterr().err
@@ -237,29 +206,21 @@ def test_a_zip_that_lies_about_its_size_is_stopped(tmp_path, monkeypatch):
     """What counts is what comes out, not the size that the archive declares."""
     monkeypatch.setattr(archives, "LEAST_LIMIT", 2**18)
     path = tmp_path / "bomb.zip"
-    raw = zipped({"x.log": b"0" * 2**22})
-    true, declared = (2**22).to_bytes(4, "little"), (100).to_bytes(4, "little")
-    assert raw.count(true) == 2
-    path.write_bytes(raw.replace(true, declared))
+    path.write_bytes(hostile.lying_zip())
     with pytest.raises(FormatError, match=r"damaged|more than"):
         unpack(path, tmp_path / "u", lambda name: True)
     assert sum(p.stat().st_size for p in (tmp_path / "u").rglob("*") if p.is_file()) == 0
 
 
 def test_a_header_of_absurd_size_is_not_read_into_memory(tmp_path):
-    entry = tarfile.TarInfo("x")
-    entry.type, entry.size = tarfile.XHDTYPE, 2**32
     path = tmp_path / "x.tar"
-    path.write_bytes(entry.tobuf() + bytes(2**16))
+    path.write_bytes(hostile.absurd_header())
     with pytest.raises(FormatError, match="a header of"):
         unpack(path, tmp_path / "u", lambda name: True)
 
 
 def test_encrypted_or_of_another_kind(outputs, tmp_path, capsys):
-    raw = bytearray(zipped({"x.fchk": outputs["r/ts.fchk"]}))
-    raw[6] |= 1
-    raw[raw.index(b"PK\x01\x02") + 8] |= 1
-    (tmp_path / "locked.zip").write_bytes(raw)
+    (tmp_path / "locked.zip").write_bytes(hostile.encrypted({"x.fchk": outputs["r/ts.fchk"]}))
     (tmp_path / "text.tar.gz").write_text("this is no archive\n")
     (tmp_path / "none.zip").write_text("this is no archive\n")
     names = ("locked.zip", "text.tar.gz", "none.zip", "absent.zip")

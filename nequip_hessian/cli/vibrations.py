@@ -154,7 +154,7 @@ def _analyse(args: argparse.Namespace, calculator: Any) -> int:
         return interrupted("vibrations", kept=bool(args.output))
     failures = [f"geometry {i}: {outcome}" for i, outcome in enumerate(outcomes) if isinstance(outcome, str)]
     for line in failures:
-        print(f"nequip-hessian vibrations: {line}", file=sys.stderr)
+        print(f"nequip-hessian vibrations: error: {line}", file=sys.stderr)
     if failures and args.hessian:
         print("nequip-hessian vibrations: --hessian: not written, as some are missing", file=sys.stderr)
     found = [outcome for outcome in outcomes if not isinstance(outcome, str)]

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from nequip_hessian.errors import FormatError, NoHessianError
+from nequip_hessian.errors import FormatError, NoHessianError, reason_of
 from nequip_hessian.formats._binary import optional
 from nequip_hessian.formats._source import Source, numbers, read_source
 from nequip_hessian.record import LabelledGeometry
@@ -80,19 +80,25 @@ def load(source: Source) -> Phonons:
     api = optional("phonopy", "phonons", source.path)
     units = optional("phonopy.physical_units", "phonons", source.path)
     content = _plain(source)
-    data = interface.load_phonopy_yaml(content)
+    try:
+        data = interface.load_phonopy_yaml(content)
+    except (AssertionError, RuntimeError) as exc:  # phonopy asserts what its own files obey
+        raise source.error(f"damaged or unusual phonopy file ({reason_of(exc)})") from exc
     if data.unitcell is None:
         raise source.error("expected the unit cell of a phonopy calculation, found none")
     matrix = np.eye(3, dtype=int) if data.supercell_matrix is None else data.supercell_matrix
     primitive = np.eye(3) if data.primitive_matrix is None else data.primitive_matrix
-    phonon = api.Phonopy(
-        data.unitcell,
-        matrix,
-        primitive,
-        calculator=data.calculator,
-        is_symmetry=False,  # its search takes most of the time, and only `produce` needs it
-        log_level=0,
-    )
+    try:
+        phonon = api.Phonopy(
+            data.unitcell,
+            matrix,
+            primitive,
+            calculator=data.calculator,
+            is_symmetry=False,  # its search takes most of the time, and only `produce` needs it
+            log_level=0,
+        )
+    except (AssertionError, RuntimeError) as exc:
+        raise source.error(f"damaged or unusual phonopy file ({reason_of(exc)})") from exc
     known = units.get_calculator_physical_units(data.calculator)
     given = content.get("physical_unit") or {}
     found = Phonons(
@@ -283,7 +289,7 @@ def calculation_of(record: LabelledGeometry, path: str | Path) -> Any:
     )
     try:
         phonon = api.Phonopy(unit, matrix, primitive, is_symmetry=False, log_level=0)
-    except RuntimeError as exc:
+    except (AssertionError, RuntimeError) as exc:
         raise wrong from exc
     made = phonon.supercell
     apart = np.linalg.solve(np.asarray(record.cell).T, (np.asarray(made.positions) - record.positions).T).T

@@ -49,6 +49,7 @@ def write_page(path: str | Path, output: str | Path) -> None:
         new.write_text(text, encoding="utf-8")
         os.replace(new, target)
     except OSError as exc:
+        new.unlink(missing_ok=True)
         raise StoreError(f"{target}: cannot be written: {exc.strerror or exc}") from exc
 
 

@@ -82,9 +82,16 @@ class StoreWriter:
             )
         if folder.exists() and not resume:
             discard(folder)
+        begun = folder.exists()
         self._spool: Spool | None = Spool(folder)
         self._check_options(self._spool)
-        self._appender = Appender(self._spool, dtype)
+        try:
+            self._appender = Appender(self._spool, dtype)
+        except StoreWriteError:  # there is not even room for the journal
+            self._spool.close()
+            if not begun:
+                discard(folder)
+            raise
 
     def _check_options(self, spool: Spool) -> None:
         options = {"dtype": self._dtype, "profile": self._profile}

@@ -100,7 +100,7 @@ def test_what_a_foreign_calculator_raises_keeps_its_words():
 def test_an_element_a_calculator_does_not_know_is_one_line(verb, tmp_path, capsys):
     write(tmp_path / "xe.xyz", Atoms("Xe2", [[0, 0, 0], [0, 0, 3]]))
     assert main([verb, "ase:emt", str(tmp_path / "xe.xyz")]) == 1
-    what = "geometry 0" if verb == "vibrations" else "error"
+    what = "error: geometry 0" if verb == "vibrations" else "error"
     said = f"nequip-hessian {verb}: {what}: emt: NotImplementedError: No EMT-potential for Xe\n"
     assert capsys.readouterr().err == said
 

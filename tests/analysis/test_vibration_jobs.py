@@ -36,7 +36,7 @@ def test_one_that_fails_is_told_and_the_others_are_written_and_not_done_again(fr
     out, log = tmp_path / "out", tmp_path / "log"
     assert main(command(frames, out, log)) == 1
     first = capsys.readouterr()
-    assert first.err.startswith("nequip-hessian vibrations: geometry 1: ")
+    assert first.err.startswith("nequip-hessian vibrations: error: geometry 1: ")
     assert "No EMT-potential for Xe" in first.err
     assert first.out.count("zero-point energy") >= 2
     names = {path.name for path in out.iterdir()}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import MIXED, obeyed
 from molecules import labelled
 
 from nequip_hessian.cli import main
@@ -283,9 +284,6 @@ def test_damaged_metadata_never_gives_a_traceback(write):
     assert validate(path, 3).valid
 
 
-HOSTILE = "\x9b2J\x9b31mred\u202ereversed<script>alert(1)</script>"
-
-
 @pytest.fixture
 def hostile(tmp_path):
     """A store whose every text tries to command the terminal or the browser."""
@@ -297,29 +295,26 @@ def hostile(tmp_path):
             numbers=np.array([1, 1]),
             positions=np.array([[0.0, 0, 0], [0.7 + 0.1 * i, 0, 0]]),
             energy=-1.0 * i,
-            label=f"{HOSTILE}{i}",
-            group=HOSTILE,
+            label=f"{MIXED}{i}",
+            group=MIXED,
             role=role,
-            level=LevelOfTheory(HOSTILE, basis="\x1b[2J", program_version=str(i)),
+            level=LevelOfTheory(MIXED, basis="\x1b[2J", program_version=str(i)),
         )
         for i, role in enumerate(("reactant", "transition_state", "product"))
     ]
     path = tmp_path / "a.zarr"
-    with StoreWriter(path, attributes={"title": f"\x1b]0;pwned\x07{HOSTILE}", "license": HOSTILE}) as writer:
+    with StoreWriter(path, attributes={"title": f"\x1b]0;pwned\x07{MIXED}", "license": MIXED}) as writer:
         writer.extend(records)
     return path
 
 
 def test_texts_command_neither_terminal_nor_browser(hostile, tmp_path, capsys):
-    import unicodedata
-
     page = tmp_path / "a.html"
     for command in (["info"], ["info", "--html", str(page)], ["validate"], ["split", "--fractions", "train=1"],
                     ["card", "-o", "-", "--version-of-data", "1", "--description", "x", "--author", "a"]):  # fmt: skip
         assert main([command[0], str(hostile), *command[1:]]) == 0
         captured = capsys.readouterr()
-        for character in captured.out + captured.err:
-            assert character == "\n" or unicodedata.category(character) not in ("Cc", "Cf"), repr(character)
+        assert obeyed(captured.out + captured.err) == set()
     assert main(["merge", str(hostile), str(tmp_path / "\x1b[31m.zarr"), "-o", str(tmp_path / "b.zarr")]) == 1
     assert "\x1b" not in capsys.readouterr().err
     assert main(["export", str(hostile), "--format", "extxyz", "-o", str(tmp_path / "\x1b[31m.xyz")]) == 0
