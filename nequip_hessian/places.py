@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 from nequip_hessian.errors import OptionError
@@ -11,15 +13,30 @@ def require_name(path: str | Path) -> Path:
     """Return the path of something to write.
 
     Raises:
-        OptionError: a folder without a name of its own, such as `.`, `..` or `/`.
+        OptionError: a folder without a name of its own, such as `.`, `..` or `/`; an address; a place inside a Zarr
+            store.
     """
+    refuse_address(path)
     path = Path(path)
     if path.name in ("", ".."):
         raise OptionError(
             f"output {path}: expected the name of what is to be written, found a folder without one; "
             f"say e.g. {path / 'new'}"
         )
+    for folder in Path(os.path.abspath(path)).parents:
+        if (folder / "zarr.json").is_file():
+            raise OptionError(f"output {path}: lies inside the Zarr store {folder}; name a place outside it")
     return path
+
+
+def refuse_address(path: str | Path) -> None:
+    """Refuse what is no place on this machine.
+
+    Raises:
+        OptionError: an address such as `https://host/store.zarr`.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise OptionError(f"{path}: addresses are for reading; name a place on this machine")
 
 
 def beside(path: str | Path, suffix: str = "", prefix: str = "") -> Path:

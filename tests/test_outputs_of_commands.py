@@ -179,3 +179,45 @@ def test_the_file_that_is_read_is_not_written(verb, tmp_path, capsys):
     assert file.read_bytes() == before
     assert main([verb, "tblite", str(file), "-o", str(tmp_path)]) == 1
     assert "found a folder" in capsys.readouterr().err
+
+
+RICH = Path(__file__).parent / "conformance" / "valid" / "rich.zarr.zip"
+
+
+@pytest.mark.parametrize("place", ["store.zarr/new.zarr", "store.zarr/atom/new.zarr", "http://127.0.0.1:1/new.zarr"])
+@pytest.mark.parametrize("verb", ["convert", "repack", "merge", "export", "info", "card", "label"])
+def test_nothing_is_written_into_a_store_or_to_an_address(verb, place, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["repack", str(RICH), "-o", "store.zarr"]) == 0
+    write("water.xyz", molecule("H2O"))
+    command = {
+        "convert": ["convert", str(RICH.parents[2] / "formats" / "data" / "water_hf_pyscf.json"), "-o"],
+        "repack": ["repack", str(RICH), "-o"],
+        "merge": ["merge", str(RICH), str(RICH.with_name("phonon.zarr.zip")), "--license", "CC0-1.0", "-o"],
+        "export": ["export", str(RICH), "--format", "extxyz", "-o"],
+        "info": ["info", str(RICH), "--html"],
+        "card": ["card", str(RICH), "-o"],
+        "label": ["label", "water.xyz", "--engine", "tblite", "-o"],
+    }[verb]
+    before = sorted(tmp_path.rglob("*"))
+    assert main([*command, place]) == 2
+    error = capsys.readouterr().err
+    assert ("addresses are for reading" if "http" in place else "lies inside the Zarr store") in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_split_is_not_written_to_an_address(capsys):
+    assert main(["split", "http://127.0.0.1:1/rem.zarr"]) == 2
+    assert "addresses are for reading" in capsys.readouterr().err
+
+
+def test_the_report_of_labels_replaces_a_report_and_nothing_else(tmp_path, capsys):
+    geometry, report = tmp_path / "water.xyz", tmp_path / "report.json"
+    write(geometry, molecule("H2O"))
+    before = geometry.read_bytes()
+    command = ["label", str(geometry), "--engine", "tblite", "--no-hessian", "-o", str(tmp_path / "a.zarr")]
+    assert main([*command, "--json", str(geometry)]) == 2
+    assert "is no report" in capsys.readouterr().err
+    assert geometry.read_bytes() == before
+    assert main([*command, "--json", str(report)]) == 0
+    assert main([*command, "--json", str(report), "--overwrite"]) == 0

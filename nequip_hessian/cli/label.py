@@ -107,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
     from nequip_hessian.label.run import label
 
     check_share(args)
+    if args.json:
+        _check_json(args.json)
     engine = engine_from(args)
     if args.rank is not None:
         return _share(args, engine)
@@ -129,6 +131,13 @@ def run(args: argparse.Namespace) -> int:
         Path(args.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n")
     show(report, args.output)
     return report.status
+
+
+def _check_json(name: str) -> None:
+    """Refuse a file that no earlier command wrote: it would be lost."""
+    file = Path(name)
+    if file.is_dir() or (file.is_file() and not file.read_bytes().startswith(b'{\n "')):
+        raise OptionError(f"--json {file}: is there already and is no report; name another file")
 
 
 def _share(args: argparse.Namespace, engine: Engine) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.errors import ConfigError, OptionError, StoreError
+from nequip_hessian.places import refuse_address
 from nequip_hessian.store.attributes import SCHEME, provenance_entry
 from nequip_hessian.store.build import Builder
 from nequip_hessian.store.files import DirectoryFiles, Files, open_files
@@ -51,6 +52,7 @@ def split(
         ConfigError: wrong shares or names, or a scheme that is there already.
         StoreError: no readable store, or the disk refuses.
     """
+    refuse_address(path)
     if not SCHEME.fullmatch(scheme):
         raise OptionError(f"split: expected a name of letters, digits, '_', '-' and '.', found {scheme!r}")
     store = HessianStore(path)
@@ -76,6 +78,7 @@ def add_split(
         codes: (G,) index into them, -1 unused
         recipe: how it was made, JSON-able; kept with the scheme and in the provenance
     """
+    refuse_address(path)
     store, files = HessianStore(path), open_files(path)
     if len(codes) != len(store):
         raise StoreError(f"split {scheme}: expected {len(store)} codes, one a geometry, found {len(codes)}")

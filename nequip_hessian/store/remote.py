@@ -93,6 +93,11 @@ class RemoteFiles:
         """Whether there is such a key."""
         return self.read(key) is not None if key.endswith("zarr.json") else key in set(self.names())
 
+    @property
+    def lists(self) -> bool:
+        """Whether all keys can be listed; a web server lists none."""
+        return self._lists
+
     def names(self) -> Iterator[str]:
         """Yield all keys; of a web server, which lists none, those of the metadata that the root speaks of."""
         if self._listed is None:

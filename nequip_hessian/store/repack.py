@@ -13,6 +13,7 @@ from nequip_hessian.store.compose import Composer, group_names, whole
 from nequip_hessian.store.files import Files, array_attributes, open_files, read_metadata
 from nequip_hessian.store.layout import EXTRA_GROUP, FLOATS, NAME, UUID, VERSION
 from nequip_hessian.store.reader import HessianStore
+from nequip_hessian.store.remote import RemoteFiles
 from nequip_hessian.store.target import Target
 
 DERIVED = ("version", "counts", "levels_of_theory", "provenance", "checksums", "metadata_checksum")
@@ -48,12 +49,16 @@ def repack(
     old = store.attributes
     with target.workshop() as built:
         builder = Builder(built, profile)
-        counts = Composer([whole(store)], group_names(store), dtype).write(builder, target.path.name)
+        composer = Composer([whole(store)], group_names(store), dtype)
+        counts = composer.write(builder, target.path.name)
         for scheme in store.split_schemes:
             codes, parts = store.split(scheme)
             extra = array_attributes(files, f"split/{scheme}").get("extra")
             builder.add_split(scheme, parts, codes, extra if isinstance(extra, dict) else None)
-        copy_extra(files, built)
+        if isinstance(files, RemoteFiles) and not files.lists:  # what is below `extra` is found by its name alone
+            composer.write_quality(builder)
+        else:
+            copy_extra(files, built)
         entries = list(old["provenance"])
         if dtype is not None and dtype != str(store.packed(0).dtype.name):
             entries.append(provenance_entry({"routine": "repack", "options": {"dtype": dtype}}))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nequip_hessian.errors import OptionError, StoreError, StoreWriteError
-from nequip_hessian.places import beside
+from nequip_hessian.places import beside, require_name
 from nequip_hessian.store.build import PROFILES, zip_directory
 from nequip_hessian.store.files import open_files, read_metadata
 from nequip_hessian.store.layout import NAME
@@ -35,7 +35,7 @@ class Target:
     def __init__(self, path: str | Path, *, profile: str = "local", overwrite: bool = False) -> None:
         if profile not in PROFILES:
             raise StoreError(f"profile: expected one of {', '.join(PROFILES)}, found {profile!r}")
-        self.path = Path(os.path.abspath(path))
+        self.path = Path(os.path.abspath(require_name(path)))
         self.profile, self.overwrite = profile, overwrite
         self.folder = beside(self.path, ".unfinished")
         self._check()
