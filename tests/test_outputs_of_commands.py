@@ -147,7 +147,7 @@ def test_a_file_for_the_hessian_is_tried_before_the_calculation(name, text, tmp_
     (tmp_path / "file").write_text("mine")
     geometry = tmp_path / "water.xyz"
     molecule("H2O").write(geometry)
-    monkeypatch.setattr("nequip_hessian.analysis.single.model_vibrations", None)  # would fail if it came so far
+    monkeypatch.setattr("nequip_hessian.analysis.vibration_jobs.run_vibrations", None)  # would fail if it came so far
     assert main(["vibrations", "tblite", str(geometry), "--hessian", str(tmp_path / name)]) == (
         2 if text == ".npy" else 1
     )

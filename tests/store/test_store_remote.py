@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from molecules import labelled
 
 from nequip_hessian.cli import main
 from nequip_hessian.errors import MissingExtraError, StoreError
-from nequip_hessian.store import HessianStore, differences, validate
+from nequip_hessian.store import HessianStore, StoreWriter, differences, validate
 from nequip_hessian.store.files import open_files
+from nequip_hessian.store.quality import quality
 from nequip_hessian.store.remote import as_url
 from nequip_hessian.store.repack import repack
 
@@ -155,6 +157,17 @@ def test_pickled_and_repacked_to_a_local_copy(s3, folder, tmp_path):
     np.testing.assert_array_equal(store.energy, HessianStore(folder / "local.zarr").energy)
     assert main(["repack", f"{s3}/remote.zarr", "-o", str(tmp_path / "copy.zarr")]) == 0
     assert [d for d in differences(folder / "local.zarr", tmp_path / "copy.zarr") if "provenance" not in d] == []
+
+
+def test_residuals_come_with_a_copy_from_a_web_server(web, folder, tmp_path):
+    with StoreWriter(folder / "quality.zarr", profile="remote") as writer:
+        for seed in range(2):
+            writer.append(labelled("H2O", seed), {"largest": 40.0 + seed, "translation": 1e-6})
+    assert main(["repack", f"{web[0]}/quality.zarr", "-o", str(tmp_path / "copy.zarr")]) == 0
+    found = quality(HessianStore(tmp_path / "copy.zarr"))
+    assert found["extra/quality/largest"].tolist() == [40.0, 41.0]
+    assert found.keys() == quality(HessianStore(folder / "quality.zarr")).keys()
+    assert validate(tmp_path / "copy.zarr", 4).valid
 
 
 def test_training_data_come_over_the_network(s3, folder):
