@@ -69,6 +69,11 @@ def _lines(report: MergeReport, paths: list[str], output: str) -> list[str]:
         lines.append(f"duplicate: {second[0]} geometry {second[1]} repeats {first[0]} geometry {first[1]}")
     if len(report.duplicates) > MOST:
         lines.append(f"... and {len(report.duplicates) - MOST} more (--json lists all)")
+    for first, second, label in report.contradictions[:MOST]:
+        what = f"{second[0]} geometry {second[1]} is {first[0]} geometry {first[1]}, with another {label}"
+        lines.append(f"contradiction: {what}; both are kept")
+    if len(report.contradictions) > MOST:
+        lines.append(f"... and {len(report.contradictions) - MOST} more (--json lists all)")
     for store, old, new in report.renamed[:MOST]:
         lines.append(f"renamed: group {old!r} of {store} has other atoms than the one before, now {new!r}")
     if len(report.renamed) > MOST:

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.errors import OptionError, StoreError
+from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store.attributes import author_attributes, provenance_entry, same_provenance
 from nequip_hessian.store.build import Builder
 from nequip_hessian.store.checksum import canonical, content_checksum
@@ -22,6 +23,10 @@ from nequip_hessian.store.layout import EXTRA_GROUP, FLOATS, VERSION
 from nequip_hessian.store.quality import has_other_extra
 from nequip_hessian.store.reader import HessianStore
 from nequip_hessian.store.target import Target
+
+SAME_LABEL: Final = {"energy": 0.01, "forces": 0.01, "hessian": 0.1}
+"""Labels of one geometry at one level of theory agree within this, eV, eV/angstrom, eV/angstrom^2, and 1 % of the
+largest element of forces and Hessian: wider than integration grids and differences of gradients make them."""
 
 
 @dataclass
@@ -34,6 +39,8 @@ class MergeReport:
         groups: groups of the new store, and how many the old ones had together
         renamed: (store, old name, new name) of groups that share a name with a group of other atoms
         duplicates: ((store, geometry), (store, geometry)): the second one repeats the first one
+        contradictions: the same for two geometries that are one with labels that are not, and which label; never
+            left out
         dropped: whether those that repeat were left out
         splits: split schemes of the new store; left_out: those that are not, with the reason
         notes: what else was not carried over
@@ -44,6 +51,7 @@ class MergeReport:
     groups: tuple[int, int] = (0, 0)
     renamed: list[tuple[str, str, str]] = field(default_factory=list)
     duplicates: list[tuple[tuple[str, int], tuple[str, int]]] = field(default_factory=list)
+    contradictions: list[tuple[tuple[str, int], tuple[str, int], str]] = field(default_factory=list)
     dropped: bool = False
     splits: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -178,10 +186,31 @@ def _duplicates(
             continue
         stays = next((place for place in places if stores[place[0]].has_hessian[place[1]]), places[0])
         for which, index in places:
-            if (which, index) != stays:
+            if (which, index) == stays:
+                continue
+            pair = ((_name(stores[stays[0]]), stays[1]), (_name(stores[which]), index))
+            if label := _contradiction(stores[stays[0]][stays[1]], stores[which][index]):
+                report.contradictions.append((*pair, label))
+            else:
                 kept[which][index] = False
-                report.duplicates.append(((_name(stores[stays[0]]), stays[1]), (_name(stores[which]), index)))
+                report.duplicates.append(pair)
     return kept
+
+
+def _contradiction(first: LabelledGeometry, second: LabelledGeometry) -> str | None:
+    """Name of a label that both have with values apart by more than `SAME_LABEL`, None where all agree."""
+    for name, least in SAME_LABEL.items():
+        values = [getattr(record, name) for record in (first, second)]
+        if any(value is None for value in values):
+            continue
+        one, other = (np.asarray(value, dtype=np.float64) for value in values)
+        if one.shape != other.shape:
+            return name
+        known = np.isfinite(one) & np.isfinite(other)
+        scale = 0.0 if name == "energy" else 0.01 * float(np.max(np.abs(one[known]), initial=0.0))
+        if np.any(np.abs(one[known] - other[known]) > least + scale):
+            return name
+    return None
 
 
 def _atoms_of_groups(store: HessianStore) -> dict[int, bytes]:

@@ -92,6 +92,19 @@ def test_duplicates_are_reported_and_dropped(write, records, tmp_path):
         same_record(one, other, but=("asymmetry",))  # kept in single precision
 
 
+@pytest.mark.parametrize("name", ["energy", "forces", "hessian"])
+def test_the_same_geometry_with_other_labels_is_kept_and_told(write, records, tmp_path, capsys, name):
+    one = next(r for r in records if r.hessian is not None and r.forces is not None and r.energy is not None)
+    wrong = one.replace(**{name: 27.2114 * getattr(one, name)})
+    paths = [write("a.zarr", these=[one]), write("b.zarr", these=[wrong])]
+    report = merge(paths, tmp_path / "m.zarr", drop_duplicates=True)
+    assert report.contradictions == [(("a.zarr", 0), ("b.zarr", 0), name)]
+    assert report.duplicates == []
+    assert len(HessianStore(tmp_path / "m.zarr")) == 2
+    assert main(["merge", *map(str, paths), "-o", str(tmp_path / "n.zarr"), "--drop-duplicates"]) == 0
+    assert f"with another {name}; both are kept" in capsys.readouterr().out
+
+
 def test_precision_rule(write, records, tmp_path):
     half = [one.replace(hessian=np.asarray(one.hessian, dtype=np.float32)) for one in records[:2]]
     single = [write("a.zarr", these=half), write("b.zarr", these=[half[0].replace(label="again")])]
