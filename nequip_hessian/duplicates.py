@@ -43,7 +43,8 @@ class Seen:
         Two records are the same when atoms and their order are, when a proper rotation brings one
         geometry onto the other (a mirror image is another geometry: it can be the other end of an
         inversion), and when the eigenvalues of their Hessians agree. The same calculation as a part
-        of two reactions stays in both.
+        of two reactions stays in both, and one that is a part of a reaction is never left out for a
+        copy that is part of none.
 
         Args:
             record: the new record
@@ -61,7 +62,7 @@ class Seen:
                 theirs = (group, role) if role is not None else None
                 if (
                     np.max(np.abs(np.frombuffer(other)[3:] - values[3:]), initial=0.0) < EIGENVALUE_TOLERANCE
-                    and (belongs is None or theirs is None or belongs == theirs)
+                    and (belongs is None or belongs == theirs)
                     and superposition_error(np.frombuffer(positions).reshape(-1, 3), record.positions)
                     < POSITION_TOLERANCE
                 ):

@@ -461,6 +461,17 @@ def test_displacements_of_finite_differences_are_not_duplicates(tmp_path, formal
     assert [entry.status for entry in report.entries] == ["taken", "taken", "taken", "duplicate"]
 
 
+def test_a_stray_copy_does_not_take_the_place_of_a_part_of_a_reaction(tmp_path, formaldehyde):
+    part = formaldehyde.replace(role="transition_state", group="r1", label="ts")
+    copy = formaldehyde.replace(role=None, group=None, label="a copy")
+    for order, statuses in (([copy, part], ["taken", "taken"]), ([part, copy], ["taken", "duplicate"])):
+        write_extxyz(tmp_path / "a.xyz", order)
+        report = convert([tmp_path / "a.xyz"], tmp_path / "s.zarr", overwrite=True)
+        assert [entry.status for entry in report.entries] == statuses
+        store = HessianStore(tmp_path / "s.zarr")
+        assert [store[k].role for k in range(len(store))].count("transition_state") == 1
+
+
 def test_one_reactant_of_two_reactions_stays_in_both(tmp_path, formaldehyde):
     records = [formaldehyde.replace(role="reactant", group=name, label=name) for name in ("r1", "r2")]
     write_extxyz(tmp_path / "a.xyz", records)
