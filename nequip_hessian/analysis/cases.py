@@ -71,10 +71,11 @@ def paired_intervals(first: Sequence[Family], second: Sequence[Family]) -> dict[
     """
     found: dict[str, Interval] = {}
     for pair in zip(first, second, strict=True):
+        alone = [{key: family.figures([key]) for key in _both(*pair)} for family in pair]
         for keys, rates in ((_answered(*pair), False), (_both(*pair), True)):
             if not keys:
                 continue
-            alone = [[family.figures([key]) for key in keys] for family in pair]
-            intervals = change_intervals(alone[0], alone[1], [pair[0].cases[key].group for key in keys])
+            before, after = ([figures[key] for key in keys] for figures in alone)
+            intervals = change_intervals(before, after, [pair[0].cases[key].group for key in keys])
             found |= {name: interval for name, interval in intervals.items() if name.endswith(_RATES) is rates}
     return found
