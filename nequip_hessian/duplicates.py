@@ -7,7 +7,8 @@ import hashlib
 import itertools
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +21,23 @@ from nequip_hessian.record import LabelledGeometry
 
 POSITION_TOLERANCE: Final = 2e-5  # angstrom; six printed decimals, far below any finite-difference step
 EIGENVALUE_TOLERANCE: Final = 1e-3  # eV/angstrom^2; seven printed decimals are 1e-5 an element
+SAME_ENERGY: Final = 0.01  # eV; wider than the digits of any output
+SAME_FORCES: Final = 0.01  # eV/angstrom, of their root mean square, plus 1 % of it
 _CELL: Final = 0.5  # angstrom^2 and eV/angstrom^2: width of the boxes that candidates are looked up in
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The first record of a kind.
+
+    Attributes:
+        name: what it was called
+        contradiction: energy or forces that differ from those of the second one, with both values; empty if
+            none do, or if one of them has none
+    """
+
+    name: str
+    contradiction: str
 
 
 class Seen:
@@ -37,7 +54,7 @@ class Seen:
         self._known.execute("CREATE TABLE known (box BLOB, vals BLOB, positions BLOB, facts TEXT)")
         self._known.execute("CREATE INDEX boxes ON known (box)")
 
-    def find(self, record: LabelledGeometry, name: str) -> str | None:
+    def find(self, record: LabelledGeometry, name: str) -> Twin | None:
         """Look for the same geometry and Hessian, and remember this one if there is none.
 
         Two records are the same when atoms and their order are, when a proper rotation brings one
@@ -51,14 +68,14 @@ class Seen:
             name: what to call it
 
         Returns:
-            The name of the first one of its kind, or None.
+            The first one of its kind, or None.
         """
         values = invariants(record)
         belongs = (record.group, record.role) if record.role is not None else None
         atoms, size, trace = _box(record, values)
         for key in itertools.product((size - 1, size, size + 1), (trace - 1, trace, trace + 1)):
             for other, positions, facts in self._ask(_key(atoms, *key)):
-                group, role, known = json.loads(facts)
+                group, role, known, *labels = json.loads(facts)
                 theirs = (group, role) if role is not None else None
                 if (
                     np.max(np.abs(np.frombuffer(other)[3:] - values[3:]), initial=0.0) < EIGENVALUE_TOLERANCE
@@ -66,7 +83,7 @@ class Seen:
                     and superposition_error(np.frombuffer(positions).reshape(-1, 3), record.positions)
                     < POSITION_TOLERANCE
                 ):
-                    return str(known)
+                    return Twin(str(known), _contradiction(labels, _labels(record)))
         self._put(record, values, belongs, name)
         return None
 
@@ -89,7 +106,12 @@ class Seen:
     ) -> None:
         group, role = belongs or (None, None)
         positions = np.ascontiguousarray(record.positions, dtype=np.float64).tobytes()
-        row = (_key(*_box(record, values)), values.tobytes(), positions, json.dumps([group, role, name]))
+        row = (
+            _key(*_box(record, values)),
+            values.tobytes(),
+            positions,
+            json.dumps([group, role, name, *_labels(record)]),
+        )
         with _disk():
             self._known.execute("INSERT INTO known VALUES (?, ?, ?, ?)", row)
 
@@ -97,6 +119,23 @@ class Seen:
         sql = "SELECT vals, positions, facts FROM known WHERE box = ? ORDER BY rowid"
         with _disk():
             return self._known.execute(sql, (key,)).fetchall()
+
+
+def _labels(record: LabelledGeometry) -> tuple[float | None, float | None]:
+    """Energy, and root mean square of the forces' components: both survive a change of frame."""
+    forces = None if record.forces is None else float(np.sqrt(np.mean(np.square(record.forces, dtype=np.float64))))
+    return None if record.energy is None else float(record.energy), forces
+
+
+def _contradiction(first: Sequence[float | None], second: Sequence[float | None]) -> str:
+    found = []
+    for name, unit, same, relative, one, other in (
+        ("energy", "eV", SAME_ENERGY, 0.0, first[0], second[0]),
+        ("RMS force", "eV/angstrom", SAME_FORCES, 0.01, first[1], second[1]),
+    ):
+        if one is not None and other is not None and abs(one - other) > same + relative * max(one, other):
+            found.append(f"{name} {other:.6g} {unit} here, {one:.6g} there")
+    return "; ".join(found)
 
 
 @contextlib.contextmanager

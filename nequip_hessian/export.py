@@ -7,7 +7,8 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from nequip_hessian.errors import ConfigError, HessianDataError, OptionError, StoreError
+from nequip_hessian.errors import ConfigError, FormatError, HessianDataError, OptionError, StoreError
 from nequip_hessian.formats._sink import new_file, new_folder, require_molecule, whole_hessian
 from nequip_hessian.places import require_name
 from nequip_hessian.record import LabelledGeometry
@@ -23,6 +24,10 @@ from nequip_hessian.store import HessianStore
 
 MANIFEST: Final = "export.json"
 """Lists what is in a folder that `export` made; only a folder that has it is ever replaced."""
+
+LABELS: Final = ("energy", "forces", "charge", "multiplicity", "masses", "dipole_derivatives", "frequencies",
+                 "born_charges", "supercell_matrix", "dielectric", "products")  # fmt: skip
+"""Labels besides geometry and Hessian that a format may have a place for."""
 
 _INDICES: Final = re.compile(r"-?\d+(?:-\d+)?(?:,-?\d+(?:-\d+)?)*")
 
@@ -38,6 +43,7 @@ class Target:
         suffix: of its files
         molecule: takes molecules only
         hessian: takes geometries with a whole Hessian only
+        keeps: of LABELS, what has a place in it
     """
 
     name: str
@@ -46,6 +52,7 @@ class Target:
     suffix: str = ""
     molecule: bool = True
     hessian: bool = True
+    keeps: tuple[str, ...] = ()
 
     def writer(self) -> Callable[..., Any]:
         """Return the function that writes it."""
@@ -58,20 +65,64 @@ class Target:
             require_molecule(record, self.name)
         if self.hessian or (record.active is not None and self.name != "extxyz"):
             whole_hessian(record, self.name)
+        if self.name == "deepmd-npy" and record.forces is not None and not np.all(np.isfinite(record.forces)):
+            raise FormatError("deepmd-npy: unknown forces of some atoms, for which this format has no place")
+
+    def lost(self, record: LabelledGeometry) -> list[str]:
+        """Return the labels of a geometry that have no place in this format."""
+        names = [name for name in LABELS if getattr(record, name) is not None and name not in self.keeps]
+        partial = record.forces is not None and not np.all(np.isfinite(record.forces)) and self.name != "extxyz"
+        apart = record.forces is not None and record.energy is None and self.name == "turbomole"
+        return [*names, "forces"] if (partial or apart) and "forces" not in names else names
 
 
+_SPIN: Final = ("charge", "multiplicity")
 TARGETS: Final = {
     target.name: target
     for target in (
-        Target("orca-hess", ("orca_hess", "write_orca_hess"), "file", ".hess"),
-        Target("fchk", ("fchk", "write_fchk"), "file", ".fchk"),
-        Target("xtb", ("xtb_hessian", "write_xtb_hessian"), "folder"),
-        Target("turbomole", ("_turbomole_out", "write_turbomole"), "folder"),
+        Target("orca-hess", ("orca_hess", "write_orca_hess"), "file", ".hess", keeps=("masses", "dipole_derivatives")),
+        Target(
+            "fchk",
+            ("fchk", "write_fchk"),
+            "file",
+            ".fchk",
+            keeps=("energy", "forces", *_SPIN, "masses", "dipole_derivatives"),
+        ),
+        Target("xtb", ("xtb_hessian", "write_xtb_hessian"), "folder", keeps=("energy", *_SPIN)),
+        Target("turbomole", ("_turbomole_out", "write_turbomole"), "folder", keeps=("energy", "forces")),
         Target("geometric", ("geometric_txt", "write_geometric_txt"), "folder"),
-        Target("phonopy", ("phonopy_files", "write_phonopy_files"), "folder", molecule=False),
-        Target("deepmd-npy", ("deepmd_npy", "write_deepmd_npy"), "many-folder", molecule=False, hessian=False),
-        Target("extxyz", ("extxyz", "write_extxyz"), "many", ".xyz", molecule=False, hessian=False),
-        Target("qcschema", ("qcschema", "write_qcschema"), "many", ".json", hessian=False),
+        Target(
+            "phonopy",
+            ("phonopy_files", "write_phonopy_files"),
+            "folder",
+            molecule=False,
+            keeps=("masses", "born_charges", "supercell_matrix", "dielectric"),
+        ),
+        Target(
+            "deepmd-npy",
+            ("deepmd_npy", "write_deepmd_npy"),
+            "many-folder",
+            molecule=False,
+            hessian=False,
+            keeps=("energy", "forces"),
+        ),
+        Target(
+            "extxyz",
+            ("extxyz", "write_extxyz"),
+            "many",
+            ".xyz",
+            molecule=False,
+            hessian=False,
+            keeps=("energy", "forces", *_SPIN, "masses", "dipole_derivatives", "frequencies"),
+        ),
+        Target(
+            "qcschema",
+            ("qcschema", "write_qcschema"),
+            "many",
+            ".json",
+            hessian=False,
+            keeps=("energy", "forces", *_SPIN, "masses", "dipole_derivatives", "frequencies"),
+        ),
     )
 }
 
@@ -84,11 +135,13 @@ class Export:
         output: file or folder
         places: (geometry, path below or at `output`) of each geometry written
         refused: (geometry, reason) of each that the format has no place for
+        lost: how many of the written geometries have a label that the format has no place for, by label
     """
 
     output: Path
     places: tuple[tuple[int, str], ...]
     refused: tuple[tuple[int, str], ...]
+    lost: Mapping[str, int]
 
 
 def export(
@@ -140,7 +193,7 @@ def export(
         run.single(path, overwrite)
     else:
         run.each(path, overwrite)
-    return Export(path, tuple(run.places), tuple(run.refused))
+    return Export(path, tuple(run.places), tuple(run.refused), dict(run.lost))
 
 
 def _is_file(path: Path, target: Target) -> bool:
@@ -163,6 +216,7 @@ class _Run:
         self.store, self.target, self.indices = store, target, indices
         self.places: list[tuple[int, str]] = []
         self.refused: list[tuple[int, str]] = []
+        self.lost: Counter[str] = Counter()
         self._written: list[int] = []
         self._hidden = None if progress is None else not progress
 
@@ -176,6 +230,7 @@ class _Run:
                 self.refused.append((index, str(exc).removeprefix(f"{self.target.name}: ")))
                 continue
             self._written.append(index)
+            self.lost.update(self.target.lost(record))
             yield record
 
     def _some(self, records: Iterable[LabelledGeometry]) -> Iterator[LabelledGeometry]:

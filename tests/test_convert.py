@@ -23,6 +23,7 @@ from nequip_hessian.checks import check, kind_of
 from nequip_hessian.cli import main
 from nequip_hessian.convert import convert, projected
 from nequip_hessian.curvature import normal_modes
+from nequip_hessian.duplicates import Seen
 from nequip_hessian.errors import ConfigError, FormatError, OptionError, PhysicsError, StoreError
 from nequip_hessian.formats import read
 from nequip_hessian.formats._atoms import isotopic_masses
@@ -448,6 +449,24 @@ def test_mirror_images_are_two_geometries(tmp_path):
     )
     report = convert([tmp_path / "a.xyz"], tmp_path / "s.zarr")
     assert [entry.status for entry in report.entries] == ["taken", "taken", "duplicate"]
+
+
+def test_a_duplicate_with_another_energy_is_left_out_and_named(tmp_path, capsys, formaldehyde):
+    energies = [formaldehyde.energy, formaldehyde.energy + 1.0, None, formaldehyde.energy + 1e-4]
+    records = [formaldehyde.replace(energy=e, label=str(i), frequencies=None) for i, e in enumerate(energies)]
+    write_extxyz(tmp_path / "a.xyz", records)
+    assert run(tmp_path / "a.xyz", "-o", tmp_path / "s.zarr") == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert len(warnings) == 1
+    assert f"energy {formaldehyde.energy + 1:.6g} eV here, {formaldehyde.energy:.6g} there; left out" in warnings[0]
+    assert len(HessianStore(tmp_path / "s.zarr")) == 1
+
+
+def test_other_forces_at_the_same_geometry_and_hessian_are_named(formaldehyde):
+    seen, forces = Seen(), 1.1 * formaldehyde.forces
+    assert seen.find(formaldehyde, "first") is None
+    assert "RMS force" in seen.find(formaldehyde.replace(forces=forces), "second").contradiction
+    assert seen.find(formaldehyde.replace(forces=None), "third").contradiction == ""
 
 
 def test_displacements_of_finite_differences_are_not_duplicates(tmp_path, formaldehyde):

@@ -16,7 +16,7 @@ from nequip_hessian.checks import check
 from nequip_hessian.cli import main
 from nequip_hessian.curvature import normal_modes
 from nequip_hessian.errors import ConfigError, FormatError, StoreError
-from nequip_hessian.export import MANIFEST, TARGETS, chosen, export
+from nequip_hessian.export import LABELS, MANIFEST, TARGETS, chosen, export
 from nequip_hessian.formats import format_of, read
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import HessianStore, StoreWriter
@@ -150,7 +150,7 @@ def test_turbomole(store, tmp_path):
     out = run(store, tmp_path, "--format", "turbomole", "--select", "1")
     made = HessianStore(store)[1]
     assert sorted(path.name for path in out.iterdir()) == [
-        "control", "coord", MANIFEST, "gradient", "hessian", "nprhessian"]  # fmt: skip
+        "control", "coord", "energy", MANIFEST, "gradient", "hessian", "nprhessian"]  # fmt: skip
     record = back(out / "control")
     close(record, made, 1e-8)
     assert record.energy == pytest.approx(made.energy, abs=1e-8)
@@ -242,6 +242,76 @@ def test_store_exported_and_converted_again(store, tmp_path):
     assert len(again) == 3
     for index, record in enumerate(again):
         close(record, HessianStore(store)[index], 1e-6, 1e-7)
+
+
+def everything(atoms: int) -> LabelledGeometry:
+    """A molecule with every label that a molecule can have."""
+    rng, name = np.random.default_rng(1), {1: "He", 3: "H2O"}[atoms]
+    values = {} if atoms > 1 else {"hessian": np.zeros((3, 3)), "forces": np.zeros((1, 3))}
+    return (
+        labelled(name, 1) if atoms > 1 else LabelledGeometry(numbers=np.array([2]), positions=np.zeros((1, 3)))
+    ).replace(
+        charge=0,
+        multiplicity=1,
+        energy=-1.5,
+        masses=rng.uniform(1, 20, atoms),
+        dipole_derivatives=rng.normal(size=(3 * atoms, 3)),
+        **(values or {"frequencies": np.array([500.0, 600.0, 700.0])}),
+    )
+
+
+READ_BACK = {"orca-hess": "0.hess", "fchk": "0.fchk", "xtb": "0/hessian", "turbomole": "0/control",
+             "geometric": "0/hessian.txt", "phonopy": "0/phonopy.yaml", "deepmd-npy": "*/set.000/hessian.npy",
+             "extxyz": "", "qcschema": ""}  # fmt: skip
+
+
+@pytest.mark.parametrize("atoms", [1, 3])
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_what_a_format_keeps_is_what_is_read_back_and_the_rest_is_said(tmp_path, capsys, name, atoms):
+    made = everything(atoms).replace(label=None)
+    if name == "phonopy":
+        made = made.replace(cell=9 * np.eye(3), pbc=True, supercell_matrix=np.eye(3, dtype=int))
+        made = made.replace(born_charges=np.zeros((atoms, 3, 3)), dielectric=np.eye(3), dipole_derivatives=None)
+    with StoreWriter(tmp_path / "s.zarr") as writer:
+        writer.extend([made, made.replace(group="again")])
+    out = run(tmp_path / "s.zarr", tmp_path, "--format", name, out="o.json" if name == "qcschema" else "o.xyz")
+    pattern = READ_BACK[name]
+    (path,) = out.glob(pattern) if pattern else [out]
+    record = next(iter(read(path)))
+    assert np.allclose(record.hessian, made.hessian, atol=1e-6)
+    said = capsys.readouterr().err
+    lost = dict(re.findall(r"(?:for: |, )([a-z ]+) of (\d+)", said))
+    for label in LABELS:
+        value = getattr(made, label)
+        if value is None:
+            continue
+        kept = getattr(record, label)
+        if label in TARGETS[name].keeps:
+            assert np.allclose(kept, value, atol=1e-5), label
+            assert label.replace("_", " ") not in lost
+        else:
+            assert lost[label.replace("_", " ")] == "2"
+
+
+def test_unknown_charge_and_multiplicity_of_a_qcschema_file_of_ours_stay_unknown(tmp_path):
+    with StoreWriter(tmp_path / "s.zarr") as writer:
+        writer.extend([everything(3).replace(charge=None, multiplicity=None), everything(3).replace(charge=None)])
+    out = run(tmp_path / "s.zarr", tmp_path, "--format", "qcschema", out="o.json")
+    assert [(record.charge, record.multiplicity) for record in read(out)] == [(None, None), (None, 1)]
+
+
+def test_the_table_of_the_page_says_what_each_format_keeps():
+    page = (Path(__file__).parents[1] / "docs" / "export.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    table = {row[0].strip("`"): row for row in rows if len(row) == 9}
+    head = next(line for line in page.splitlines() if line.startswith("| `--format` | what is written"))
+    columns = [cell.strip() for cell in head.split("|")[1:-1]]
+    assert sorted(set(table) - {"--format"}) == sorted(TARGETS)
+    for name, target in TARGETS.items():
+        for label in ("energy", "forces", "masses", "dipole derivatives"):
+            said = table[name][columns.index(label)] == "yes"
+            assert said == (label.replace(" ", "_") in target.keeps), (name, label)
+        assert (table[name][columns.index("charge, multiplicity")] == "yes") == ("charge" in target.keeps)
 
 
 # -- what is left out, refused, kept --------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Transition states found, barriers, bands, frequencies, zero-point energies and the temperature at which molecules fall
 apart, for the E-F and E-F-H models of the first seed (trained on `mixed`) on 30 held-out reactions, by
-`nequip-hessian evaluate`. Hours on two cores; interrupted, it goes on where it was. Writes results/outcomes.json, the
+`nequip-hessian evaluate`. Models that run.py has not left in WORK are trained first. Hours on two cores; interrupted,
+it goes on where it was. Writes results/outcomes.json, the
 figures of its report, and the page itself into WORK/outcomes. With `--reactions N` on fewer, a trial, outcomes-N in
 both.
 """
@@ -14,13 +15,15 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from plan import Run
-from run import HERE, SCRIPTS, environment
-from stores import reactions_store
+from run import HERE, SCRIPTS, environment, train
+from stores import make_stores, reactions_store
 
+from nequip_hessian.errors import StoreError
 from nequip_hessian.report.display import number
 
 REACTIONS = 30
@@ -108,13 +111,17 @@ def main() -> int:
     parser.add_argument("--reactions", type=int, default=REACTIONS, help=f"default: {REACTIONS}")
     args = parser.parse_args()
     args.results.mkdir(parents=True, exist_ok=True)
-    models = {arm: args.work / Run(arm, "mixed", 1, 1).name / "last.ckpt" for arm in ARMS}
-    missing = [str(path) for path in models.values() if not path.is_file()]
-    if missing:
-        parser.error(f"{', '.join(missing)}: no such file; run.py makes it")
-    name = name_of(args.reactions)
-    store, page = args.work / "stores" / f"{name}.zarr", args.work / name
-    reactions_store(args.store, store, args.reactions)
+    work, name = args.work.resolve(), name_of(args.reactions)
+    store, page = work / "stores" / f"{name}.zarr", work / name
+    try:
+        make_stores(args.store, store.parent)
+        reactions_store(args.store, store, args.reactions)
+        models = trained([Run(arm, "mixed", 1, 1) for arm in ARMS], work, args.processes)
+    except StoreError as exc:
+        parser.error(f"--store: {exc}")
+    except RuntimeError as exc:
+        print(f"outcomes.py: error: {exc}", file=sys.stderr)
+        return 1
     command = [str(SCRIPTS / "nequip-hessian"), "evaluate", *(f"{arm}={path}" for arm, path in models.items())]
     command += [str(store), "-o", str(page), "--tasks", TASKS, "--neb-steps", str(NEB_STEPS)]
     command += [text for name, value in RAMP.items() for text in (f"--md-{name}", str(value))]
@@ -141,6 +148,16 @@ def main() -> int:
         kept["models"][second["name"]]["against_first"][name]["stationary_agreement"] = _agreement(report, model)
     (args.results / f"{name_of(args.reactions)}.json").write_text(json.dumps(kept, indent=1) + "\n")
     return 0
+
+
+def trained(runs: list[Run], work: Path, processes: int) -> dict[str, Path]:
+    """Checkpoint of each run by its arm; what `work` does not hold is trained, each on one thread.
+
+    Raises RuntimeError where nequip-train fails.
+    """
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(lambda run: train(run, work / "stores", work / run.name, []), runs))
+    return {run.arm: work / run.name / "last.ckpt" for run in runs}
 
 
 def name_of(reactions: int) -> str:

@@ -54,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
     result = export(args.store, args.output, args.format, select=args.select, overwrite=args.overwrite)
     for index, reason in result.refused:
         print(plain(f"nequip-hessian export: geometry {index} left out: {reason}"), file=sys.stderr)
+    if result.lost:
+        lost = ", ".join(f"{name.replace('_', ' ')} of {count}" for name, count in result.lost.items())
+        print(f"nequip-hessian export: {args.format} has no place for: {lost}", file=sys.stderr)
     total = len(result.places) + len(result.refused)
     print(plain(f"{len(result.places)} of {total} geometries written to {result.output}"))
     return 3 if result.refused else 0

@@ -246,8 +246,16 @@ class _Survey:
         """Take one entry into account."""
         if entry.status == "duplicate" and len(self.duplicates) < self._most:
             self.duplicates.append(f"duplicate: {entry.source}: {entry.reason}")
-        if entry.status != "taken":
-            return
+        if entry.status == "taken":
+            self._add_taken(entry)
+        checks = entry.checks.warnings if entry.checks and entry.status == "taken" else ()
+        for text in (*checks, *entry.notes):
+            count, few = self._alike.setdefault(re.sub(r"[\d.]+(?:e[-+]?\d+)?", "#", text), (0, []))
+            if len(few) < 3:
+                few.append((entry, text))
+            self._alike[re.sub(r"[\d.]+(?:e[-+]?\d+)?", "#", text)] = (count + 1, few)
+
+    def _add_taken(self, entry: Entry) -> None:
         folder = os.path.dirname(entry.source)
         apart = os.path.isabs(folder) != os.path.isabs(self.base)
         self.base = folder if not self.taken else "" if apart else os.path.commonpath([self.base, folder])
@@ -255,11 +263,6 @@ class _Survey:
         self.levels[entry.level] += 1
         if len(self.first) < self._most:
             self.first.append(entry)
-        for text in (*(entry.checks.warnings if entry.checks else ()), *entry.notes):
-            count, few = self._alike.setdefault(re.sub(r"[\d.]+(?:e[-+]?\d+)?", "#", text), (0, []))
-            if len(few) < 3:
-                few.append((entry, text))
-            self._alike[re.sub(r"[\d.]+(?:e[-+]?\d+)?", "#", text)] = (count + 1, few)
 
     def warning_lines(self, base: str) -> list[str]:
         """One line a warning; the same one at more than three geometries, whatever its numbers, is one line."""

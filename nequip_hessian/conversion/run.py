@@ -122,7 +122,9 @@ class Run:
         entry = replace(base, kind=record.kind, group=record.group, role=record.role, level=level,
                         checks=outcome.checks)  # fmt: skip
         if twin is not None:
-            self._enter(replace(entry, status="duplicate", reason=f"same geometry and Hessian as {twin}"))
+            reason = f"same geometry and Hessian as {twin.name}"
+            notes = (f"{reason}, but {twin.contradiction}; left out",) if twin.contradiction else ()
+            self._enter(replace(entry, status="duplicate", reason=reason, notes=notes))
             return
         belongs = (record.group, record.role) if record.role is not None else None
         record, notes = self._role_checked(record)

@@ -16,7 +16,7 @@ NAME = "turbomole"
 
 
 def write_turbomole(path: str | Path, record: LabelledGeometry, *, overwrite: bool = False) -> None:
-    """Write a folder with `control`, `coord`, `nprhessian`, `hessian` (projected) and, where known, `gradient`.
+    """Write a folder with `control`, `coord`, `nprhessian`, `hessian` (projected), if known `energy` and `gradient`.
 
     Args:
         path: the folder to make
@@ -36,6 +36,9 @@ def write_turbomole(path: str | Path, record: LabelledGeometry, *, overwrite: bo
     }
     control = "$title\n$symmetry c1\n$coord    file=coord\n$nprhessian    file=nprhessian\n"
     control += "$hessian (projected)    file=hessian\n"
+    if record.energy is not None:
+        groups["energy"] = _energy(record.energy)
+        control += "$energy    file=energy\n"
     if record.energy is not None and record.forces is not None and np.all(np.isfinite(record.forces)):
         groups["gradient"] = _gradient(record, record.energy, record.forces)
         control += "$grad    file=gradient\n"
@@ -57,6 +60,10 @@ def _rows(matrix: npt.NDArray[np.floating]) -> str:
             numbers = "".join(f"{value:15.10f}" for value in values[start : start + 5])
             lines.append(f"{row:3d}{line:3d}{numbers}\n")
     return "".join(lines)
+
+
+def _energy(energy: float) -> str:
+    return f"$energy      SCF               SCFKIN            SCFPOT\n     1{energy / HARTREE:18.10f}\n$end\n"
 
 
 def _gradient(record: LabelledGeometry, energy: float, forces: npt.NDArray[np.floating]) -> str:

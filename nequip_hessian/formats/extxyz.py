@@ -4,7 +4,8 @@ The convention, per frame: `hessian` is either an entry of the comment line with
 9 N^2 numbers (row-major, degree of freedom 3*atom + xyz), n(n+1)/2 numbers (row-major
 lower triangle) or nested lists, or an atom property of 9 N columns (three rows of
 the matrix an atom); eV/angstrom^2, +d2E/dxdx. `energy` in eV, `forces` in
-eV/angstrom, `masses` in u. `charge`, `multiplicity`, `kind`, `role`, `group`,
+eV/angstrom, `masses` in u, `dipole_derivatives` in e (nine columns an atom: dmu_x, dmu_y, dmu_z by x, then by y,
+then by z). `charge`, `multiplicity`, `kind`, `role`, `group`,
 `path_coordinate` (u^1/2 angstrom), `label`, `active` (atom indices of a partial
 Hessian), `frequencies` (cm^-1, imaginary negative) and `level` (JSON, see
 `LevelOfTheory`) are entries of the comment line.
@@ -122,6 +123,7 @@ def _record(source: Source, atoms: Atoms, index: int, matrix: npt.NDArray[np.flo
         hessian=hessian,
         active=None if active is None else active.astype(int),
         masses=arrays.get("masses"),
+        dipole_derivatives=_dipole(source, arrays.get("dipole_derivatives"), len(atoms), index),
         frequencies=_flat(info.get("frequencies")),
         level=_level(source, level, index),
         provenance=provenance(source, NAME, {}, hessian=hessian, index=index),
@@ -153,6 +155,17 @@ def _hessian(source: Source, value: Any, rows: int, index: int) -> npt.NDArray[n
     return array.reshape(n, n, order="C").astype(np.float64)
 
 
+def _dipole(source: Source, value: Any, n: int, index: int) -> npt.NDArray[np.float64] | None:
+    if value is None:
+        return None
+    array = np.asarray(value, dtype=np.float64)
+    if array.size != 9 * n:
+        raise source.error(
+            f"frame {index}: dipole_derivatives: expected nine numbers an atom, found {array.size / n:g}"
+        )
+    return array.reshape(3 * n, 3)
+
+
 def _level(source: Source, value: Any, index: int) -> LevelOfTheory:
     if value is None:
         return LevelOfTheory("unknown")
@@ -174,8 +187,8 @@ def write_extxyz(path: str | Path, records: Iterable[LabelledGeometry]) -> int:
 
     Args:
         path: the file; it appears only when all frames are written, and is replaced if it exists
-        records: labelled geometries; a missing label is left out. Charges of Born, stored
-            products and dipole derivatives have no place in this format
+        records: labelled geometries; a missing label is left out. Stored products have no
+            place in this format
 
     Returns:
         How many frames were written.
@@ -215,6 +228,9 @@ def _frame_text(record: LabelledGeometry) -> str:
     if record.masses is not None:
         columns.append(record.masses[:, None])
         names.append("masses:R:1")
+    if record.dipole_derivatives is not None:
+        columns.append(np.reshape(record.dipole_derivatives, (len(record), 9)))
+        names.append("dipole_derivatives:R:9")
     entries.append("Properties=" + ":".join(names))
     entries.append('pbc="' + " ".join("T" if p else "F" for p in np.asarray(record.pbc)) + '"')
     if record.energy is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,12 +24,15 @@ from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 
 NAME = "geometric-txt"
 PATTERNS = ("hessian*.txt",)
+_FULL = re.compile(r"-?\d\.\d{18}e[-+]\d\d", re.IGNORECASE)  # a table of three columns is common, this form is not
 
 
 def sniff(text: str) -> bool:
-    """Say whether a text is a square matrix of numbers with exponents, of 3N rows for two atoms or more."""
+    """Say whether a text is a square matrix of numbers with exponents, of 3N rows; of one atom with all digits."""
     first = text.lstrip().partition("\n")[0].split()
-    if len(first) < 6 or len(first) % 3 or not all("e" in token.lower() and "." in token for token in first):
+    if not first or len(first) % 3 or not all("e" in token.lower() and "." in token for token in first):
+        return False
+    if len(first) == 3 and not all(_FULL.fullmatch(token) for token in first):
         return False
     return sum(1 for line in text.split("\n") if line.strip()) == len(first)
 

@@ -37,6 +37,8 @@ NAME = "qcschema"
 PATTERNS = ("*.json", "*.json.xz", "*.json.gz", "*.json.bz2", "*.qcschema")
 
 _EXTRA_FIELDS: Final = ("kind", "role", "group", "path_coordinate", "label")
+_OWN: Final = (*_EXTRA_FIELDS, "frequencies", "unknown")
+_DEFAULTS: Final = {"charge": 0, "multiplicity": 1}  # of the schema, where a molecule does not say them
 
 
 def sniff(text: str) -> bool:
@@ -139,12 +141,16 @@ def _record(source: Source, result: dict[str, Any], index: int | None) -> Labell
     dipole = _array(source, _variables(result).get("CURRENT DIPOLE GRADIENT"), 9 * n, "CURRENT DIPOLE GRADIENT")
     extras = _extras(source, result)
     frequencies = extras.pop("frequencies", None)
+    unknown = extras.pop("unknown", ())
+    spin = {
+        name: None if name in unknown else int(molecule.get(f"molecular_{name}", default))
+        for name, default in _DEFAULTS.items()
+    }
     label = extras.pop("label", None) or stem(source.path) + ("" if index is None else f"-{index}")
     return LabelledGeometry(
         numbers=atoms.astype(np.uint8),
         positions=positions.reshape(n, 3) * ATOMIC_UNITS["positions"][1],
-        charge=int(molecule.get("molecular_charge", 0)),
-        multiplicity=int(molecule.get("molecular_multiplicity", 1)),
+        **spin,
         hessian=None if hessian is None else hessian * ATOMIC_UNITS["hessian"][1],
         forces=None if gradient is None else gradient.reshape(n, 3) * ATOMIC_UNITS["forces"][1],
         energy=None if energy is None else energy * ATOMIC_UNITS["energy"][1],
@@ -183,6 +189,13 @@ def _labels(
     return hessian, _array(source, gradient, 3 * n, "gradient"), None if energy is None else float(energy)
 
 
+def _dipole_variables(record: LabelledGeometry) -> dict[str, Any]:
+    """Dipole derivatives (e) under the name that Psi4 gives them."""
+    if record.dipole_derivatives is None:
+        return {}
+    return {"qcvars": {"CURRENT DIPOLE GRADIENT": np.asarray(record.dipole_derivatives).tolist()}}
+
+
 def _variables(result: dict[str, Any]) -> dict[str, Any]:
     """Return what Psi4 and others call their variables; atomic units."""
     found = (result.get("extras") or {}).get("qcvars") or {}
@@ -193,7 +206,7 @@ def _extras(source: Source, result: dict[str, Any]) -> dict[str, Any]:
     extras = (result.get("extras") or {}).get("nequip_hessian") or {}
     if not isinstance(extras, dict):
         raise source.error(f"extras.nequip_hessian: expected an object, found {type(extras).__name__}")
-    return {key: extras[key] for key in (*_EXTRA_FIELDS, "frequencies") if extras.get(key) is not None}
+    return {key: extras[key] for key in _OWN if extras.get(key) is not None}
 
 
 def _specification(result: dict[str, Any]) -> dict[str, Any]:
@@ -227,8 +240,8 @@ def write_qcschema(path: str | Path, records: Iterable[LabelledGeometry], *, ove
     Args:
         path: the .json file
         records: molecules; one without a Hessian becomes a result of driver `gradient` or `energy`. Charge and
-            multiplicity that are unknown are left out, for which the schema reads 0 and 1. They are written one
-            by one and not kept
+            multiplicity that are unknown are left out, for which other programs read 0 and 1, and named in the
+            result's extras, so that they are read back as unknown here. They are written one by one and not kept
         overwrite: replace a file that is there
 
     Returns:
@@ -276,6 +289,8 @@ def _result(record: LabelledGeometry) -> dict[str, Any]:
     extras = {key: getattr(record, key) for key in _EXTRA_FIELDS if getattr(record, key) is not None}
     if record.frequencies is not None:
         extras["frequencies"] = record.frequencies.tolist()
+    if unknown := [name for name in _DEFAULTS if getattr(record, name) is None]:
+        extras["unknown"] = unknown
     made = {"creator": level.program or "unknown", "version": level.program_version}
     keywords = {"dispersion": level.dispersion, "solvation": level.solvation, "hessian": level.hessian}
     return {
@@ -285,7 +300,7 @@ def _result(record: LabelledGeometry) -> dict[str, Any]:
         "driver": driver,
         "model": {"method": level.method, "basis": level.basis},
         "keywords": {key: value for key, value in keywords.items() if value is not None},
-        "extras": {"nequip_hessian": extras},
+        "extras": {"nequip_hessian": extras} | _dipole_variables(record),
         "provenance": {key: value for key, value in made.items() if value is not None},
         "properties": properties,
         "return_result": properties[f"return_{driver}"],

@@ -3,9 +3,9 @@
 `$hessian (projected)`, and `$nprhessian` without the projection of rigid motions, are
 the full square in Eh/a0^2: lines of two numbers (row, line of the row; they may
 touch) and five elements. The unprojected one is taken where both are there.
-`$coord` is in a0. Energy comes from the file `energy`, forces from the last cycle of
-`gradient` if that is of the same geometry, frequencies from `$vibrational spectrum`
-or `vibspectrum`. Masses are standard atomic weights.
+`$coord` is in a0. Energy and forces come from the last cycle of `gradient` if that is
+of the same geometry, where there is none the energy from the last line of `energy`;
+frequencies from `$vibrational spectrum` or `vibspectrum`. Masses are standard atomic weights.
 """
 
 from __future__ import annotations
@@ -186,11 +186,13 @@ def _matrix(source: Source, text: str, line: int, order: int) -> FloatArray:
 def _gradient(
     folder: _Folder, atoms: npt.NDArray[np.int_], positions: FloatArray
 ) -> tuple[float | None, FloatArray | None]:
-    """Energy and gradient of the last cycle of `$grad`, where its geometry is that of `$coord`."""
+    """Energy and gradient of the last cycle of `$grad`, where its geometry is that of `$coord`; without any gradient
+    the last energy of `$energy`.
+    """
     found = folder.group("grad", "gradient")
     cycles = re.split(r"^ *cycle *=", found[1], flags=re.M)[1:] if found else []
     if not cycles:
-        return None, None
+        return _last_energy(folder), None
     energy = re.search(r"energy *= *(-?\d+\.\d+)", cycles[-1])
     rows = [row.split() for row in cycles[-1].split("\n")[1:] if row.strip()]
     n = len(atoms)
@@ -200,6 +202,12 @@ def _gradient(
     if np.max(np.abs(table[:n] - positions)) > 1e-6:
         return None, None
     return (float(energy.group(1)) if energy else None), table[n:]
+
+
+def _last_energy(folder: _Folder) -> float | None:
+    found = folder.group("energy", "energy")
+    rows = re.findall(r"^ *\d+ +(-?\d+\.\d+)", found[1], re.M) if found else []
+    return float(rows[-1]) if rows else None
 
 
 def _dipole(folder: _Folder, n: int) -> FloatArray | None:

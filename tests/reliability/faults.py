@@ -189,7 +189,8 @@ def killed_conversions(folder: Path, kills: int, seed: int = 0, files: int = 60,
         if not Path(f"{target}.report.json").exists():  # killed between the store and its report
             late += 1
             Path(f"{target}.report.json").touch()
-            shutil.rmtree(f"{target}.parts", ignore_errors=True)
+            for left in ("parts", "unfinished"):
+                shutil.rmtree(f"{target}.{left}", ignore_errors=True)
         good = target.exists() and not differences(target, folder / "whole.zarr")
         good = good and sorted(_names(folder, target)) == ["", ".report.json"]
         failed += not good

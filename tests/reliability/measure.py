@@ -118,8 +118,8 @@ def page(rows: list[tuple[Step, Result | None, float]], quick: bool) -> str:
 NOTES = [
     "Kills: a conversion writes beside its target, in `TARGET.unfinished`, in batches that are on disk before the",
     "journal says so; the target appears by one rename, after every file and folder has been flushed to disk. Killed",
-    "in the one moment between the store and its report, the store is whole and the report missing; of shares,",
-    "`TARGET.parts` may be left.",
+    "in the one moment between the store and its report, the store is whole and the report missing;",
+    "`TARGET.unfinished` and, of shares, `TARGET.parts` may be left then, and can be deleted.",
     "",
     "Changed inputs are read and checked as `convert` does. *Unchanged*: the same atoms, positions and Hessian, to",
     "1e-4 of its largest element. *Warned*: another Hessian or geometry, with a warning that the sound input does",
