@@ -244,7 +244,7 @@ def _address_in(file: Path) -> str:
 
 
 def _reach(address: str, scheduler: str) -> None:
-    """Refuse an address behind which nothing listens: a client made with it goes on trying after its own error."""
+    """Refuse an address behind which no scheduler listens: a client made with it goes on trying after its own error."""
     protocol, _, place = address.rpartition("://")
     try:
         parts = urlsplit(f"//{place}")
@@ -258,10 +258,22 @@ def _reach(address: str, scheduler: str) -> None:
     end = time.monotonic() + SECONDS_TO_REACH
     while True:
         try:
-            socket.create_connection((host, port), timeout=SECONDS_TO_REACH).close()
+            with socket.create_connection((host, port), timeout=SECONDS_TO_REACH) as link:
+                greeted = protocol == "tls" or _greets(link)
         except OSError as exc:
             if time.monotonic() > end:
                 raise ConfigError(f"dask scheduler {scheduler}: nothing answers there: {exc}") from exc
             time.sleep(0.2)  # it may be starting
-        else:
-            return
+            continue
+        if not greeted:
+            raise ConfigError(f"dask scheduler {scheduler}: what listens there is no Dask scheduler")
+        return
+
+
+def _greets(link: socket.socket) -> bool:
+    """Say whether the other side speaks first, as a Dask scheduler does: the lengths of its handshake, in binary."""
+    try:
+        first = link.recv(8)
+    except TimeoutError:
+        return False
+    return not first.isascii() or b"\0" in first

@@ -66,9 +66,10 @@ def dipole_warnings(derivatives: Array, charge: int | None) -> list[str]:
     worst, charge_found = dipole_sum(np.asarray(derivatives), charge)
     if worst <= DIPOLE_SUM:
         return []
+    expected = "a multiple of the identity" if charge is None else f"the charge ({charge_found:g} e)"
     return [
-        f"the dipole derivatives do not sum to the charge ({charge_found:g} e) but are {worst:.2g} e from it; infrared "
-        "intensities hold only if the dipole is about the centre of mass"
+        f"the dipole derivatives do not sum to {expected} but are {worst:.2g} e from it; infrared intensities hold "
+        "only if the dipole is about the centre of mass"
     ]
 
 

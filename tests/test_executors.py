@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +302,26 @@ def test_dask_that_is_not_there_is_told_before_a_client_is_made(tmp_path, monkey
     (tmp_path / "stale.json").write_text('{"address": "tcp://127.0.0.1:9"}')
     with pytest.raises(kind, match=said):
         list(Executor(dask=scheduler.format(tmp_path)).run(squared, {"1": 1}))
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"])
+def test_a_dask_address_at_which_something_else_listens(monkeypatch, answer):
+    monkeypatch.setattr(executors, "SECONDS_TO_REACH", 0.5)
+    with socket.create_server(("localhost", 0)) as server:
+        held = []
+
+        def answering():
+            with contextlib.suppress(OSError):
+                held.append(server.accept()[0])
+                held[0].sendall(answer)
+
+        thread = threading.Thread(target=answering, daemon=True)
+        thread.start()
+        where = f"tcp://localhost:{server.getsockname()[1]}"
+        with pytest.raises(ConfigError, match="what listens there is no Dask scheduler"):
+            list(Executor(dask=where).run(squared, {"1": 1}))
+        thread.join()
+        held[0].close()
 
 
 def test_dask_that_has_many_threads():

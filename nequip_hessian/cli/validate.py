@@ -47,8 +47,14 @@ def _compare(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"same": not found, "differences": found}))
     elif found or not args.quiet:
-        print(plain("\n".join(found) if found else "the same"))
+        print("\n".join(map(_short, found)) if found else "the same")
     return 1 if found else 0
+
+
+def _short(text: str, most: int = 400) -> str:
+    """Return a line that fits a screen; --json has the whole."""
+    shown = plain(text)
+    return shown if len(shown) <= most else f"{shown[:most]} ... (--json has it all)"
 
 
 def _validate(args: argparse.Namespace) -> int:

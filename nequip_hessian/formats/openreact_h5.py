@@ -156,7 +156,8 @@ def decide_units(source: Source, file: Any) -> Units:
     norm = float(b @ b)
     if norm > 0:
         scale = float(a @ b) / norm  # (unit of the forces) / (unit of the Hessian)
-        error = float(np.sqrt(np.sum((a - scale * b) ** 2) / max(len(a) - 1, 1) / norm))
+        with np.errstate(over="ignore"):  # a damaged number makes it infinite
+            error = float(np.sqrt(np.sum((a - scale * b) ** 2) / max(len(a) - 1, 1) / norm))
         if error < _TOLERANCE * abs(scale):
             return _by_rotation(source, scale, error, len(sample))
     return _by_wavenumber(source, sample)

@@ -164,10 +164,13 @@ def assign(cluster: Clusters, fractions: Mapping[str, float], seed: int) -> npt.
         ConfigError: shares not above 0 or above 1 together, wrong names, or a part that stays empty.
     """
     names, shares = list(fractions), np.array(list(fractions.values()), dtype=np.float64)
+    wrong = []
     if not names or names[:3] != ["train", "val", "test"][: len(names)]:
-        raise OptionError(f"split: parts begin with train, val, test in this order, found {', '.join(names) or 'none'}")
+        wrong.append(f"parts begin with train, val, test in this order, found {', '.join(names) or 'none'}")
     if not (np.all(shares > 0) and shares.sum() <= 1 + 1e-9):  # NaN is neither
-        raise OptionError(f"split: expected shares above 0 that sum to at most 1, found {dict(fractions)}")
+        wrong.append(f"expected shares above 0 that sum to at most 1, found {dict(fractions)}")
+    if wrong:
+        raise OptionError(f"split: {'; '.join(wrong)}")
     numbers, sizes = np.unique(cluster, return_counts=True)
     order = sorted(range(len(numbers)), key=lambda i: hashlib.sha256(f"{seed}:{numbers[i]}".encode()).digest())
     rest = 1.0 - float(shares.sum())
