@@ -227,8 +227,7 @@ def _check_report(report: Path, target: Path) -> None:
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:
     if target.is_dir() and not (target / "zarr.json").is_file():
-        raise StoreError(
-            f"{target}: a folder that is no Hessian store is not replaced; name a new place, e.g. {target / 'store.zarr'}"
-        )
+        inside = target / "store.zarr"
+        raise StoreError(f"{target}: a folder that is no Hessian store is not replaced; name a place, e.g. {inside}")
     if os.path.lexists(target) and not overwrite:
         raise StoreError(f"{target}: there is something already; choose another name or say --overwrite")

@@ -52,6 +52,9 @@ LEVEL = LevelOfTheory(
 )
 
 
+DECIMALS = 8  # of Hessians, eV/angstrom^2: what is below differs from processor to processor
+
+
 def geometries(job: dict[str, Any]) -> list[Atoms]:
     """Cells of a job's calculations, the first without displacement."""
     return [Atoms(job["numbers"], c["positions"], cell=c["cell"], pbc=True) for c in job["calculations"]]
@@ -66,7 +69,7 @@ def hessian_of(job: dict[str, Any], crystal: Crystal, scan: dict[str, Any]) -> d
     cells = geometries(job)
     forces = np.array([c["forces"] for c in job["calculations"]])
     if job["job"] == "rattled-hessian":
-        return {"hessian": difference_hessian(forces[1:], DISPLACEMENT, SECOND_ORDER)}
+        return {"hessian": rounded(difference_hessian(forces[1:], DISPLACEMENT, SECOND_ORDER))}
     unit = cells[0] if job["supercell"] == 1 else primitive(crystal, lattice_constant(scan))
     phonon = phonopy_of(unit, job["supercell"])
     moved = []
@@ -85,10 +88,19 @@ def hessian_of(job: dict[str, Any], crystal: Crystal, scan: dict[str, Any]) -> d
     matrix = job["supercell"] * np.eye(3, dtype=np.int32)
     own = Phonopy(phonon.unitcell, matrix, "auto", symprec=1e-4, log_level=0)
     return {
-        "hessian": np.asarray(phonon.force_constants).transpose(0, 2, 1, 3).reshape(3 * count, 3 * count),
+        "hessian": rounded(phonon.force_constants).transpose(0, 2, 1, 3).reshape(3 * count, 3 * count),
         "supercell_matrix": matrix,
-        "primitive_matrix": np.asarray(own.primitive_matrix),
+        "primitive_matrix": np.round(np.asarray(own.primitive_matrix), 12) + 0.0,
     }
+
+
+def rounded(values: Any) -> Any:
+    """The same numbers to DECIMALS, so that a store is the same wherever it is built.
+
+    Many of them end in a half, which would go up on one processor and down on another: a little is added first. No
+    zero is negative.
+    """
+    return np.round(np.asarray(values, dtype=np.float64) + 0.123 * 10.0**-DECIMALS, DECIMALS) + 0.0
 
 
 def records_of(job: dict[str, Any], crystal: Crystal, scan: dict[str, Any]) -> list[LabelledGeometry]:
