@@ -33,6 +33,7 @@ from nequip_hessian.executors import Executor
 from nequip_hessian.gather import Input, gather, unpacked
 from nequip_hessian.places import beside
 from nequip_hessian.projection import PROJECTIONS, projected
+from nequip_hessian.store.spool import alone
 
 __all__ = ["PROJECTIONS", "convert", "convert_share", "projected"]
 
@@ -85,11 +86,12 @@ def convert(
     """
     options = Options(format, dtype, project, group, without_hessian, profile, license)
     target = Path(output)
-    _check_target(target, report, overwrite, resume)
-    run, written = _fill(inputs, target, options, executor or Executor(), overwrite, resume, finalize, progress)
-    result = ConversionReport(str(target) if written else None, run.entries, vars(options))
-    if report is not None or written:
-        _write_report(result, Path(report) if report is not None else beside(target, ".report.json"))
+    with alone(target):
+        _check_target(target, report, overwrite, resume)
+        run, written = _fill(inputs, target, options, executor or Executor(), overwrite, resume, finalize, progress)
+        result = ConversionReport(str(target) if written else None, run.entries, vars(options))
+        if report is not None or written:
+            _write_report(result, Path(report) if report is not None else beside(target, ".report.json"))
     return result
 
 

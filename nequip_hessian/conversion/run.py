@@ -123,8 +123,8 @@ class Run:
                         checks=outcome.checks)  # fmt: skip
         if twin is not None:
             reason = f"same geometry and Hessian as {twin.name}"
-            notes = (f"{reason}, but {twin.contradiction}; left out",) if twin.contradiction else ()
-            self._enter(replace(entry, status="duplicate", reason=reason, notes=notes))
+            said = (f"{reason}, but {twin.contradiction}; left out",) if twin.contradiction else ()
+            self._enter(replace(entry, status="duplicate", reason=reason, notes=said))
             return
         belongs = (record.group, record.role) if record.role is not None else None
         record, notes = self._role_checked(record)

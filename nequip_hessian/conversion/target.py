@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nequip_hessian.conversion.journal import Journal
-from nequip_hessian.errors import StoreWriteError
+from nequip_hessian.errors import StoreError, StoreWriteError
 from nequip_hessian.places import beside
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import StoreWriter
@@ -57,8 +57,8 @@ class Target:
             self._writer = self._stack.enter_context(StoreWriter(self._path, **self._arguments))
         except OSError as exc:
             raise StoreWriteError(f"{self._path}: cannot be written: {exc.strerror or exc}") from exc
-        except BaseException:  # an interrupt before the writer can clean up after itself
-            if mine:
+        except BaseException as exc:  # an interrupt before the writer can clean up after itself
+            if mine and not isinstance(exc, StoreError):  # refused: another one began it a moment ago, and it is theirs
                 shutil.rmtree(unfinished, ignore_errors=True)
             raise
         return self._writer

@@ -142,7 +142,7 @@ def _record(source: Source, result: dict[str, Any], index: int | None) -> Labell
     extras = _extras(source, result)
     frequencies = extras.pop("frequencies", None)
     unknown = extras.pop("unknown", ())
-    spin = {
+    spin: dict[str, Any] = {
         name: None if name in unknown else int(molecule.get(f"molecular_{name}", default))
         for name, default in _DEFAULTS.items()
     }

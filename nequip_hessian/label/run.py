@@ -19,6 +19,7 @@ from nequip_hessian.label.pool import LabelOne
 from nequip_hessian.places import beside
 from nequip_hessian.record import LabelledGeometry, LevelOfTheory
 from nequip_hessian.store import StoreWriter
+from nequip_hessian.store.spool import alone
 from nequip_hessian.store.target import Target
 
 
@@ -116,35 +117,36 @@ def label(
     if not geometries:
         raise EngineError("no geometry to label")
     output = Path(output)
-    journal = journal_of(output)
-    # A store that a killed run left half written beside its journal is ours, and made again from the journal.
-    left = journal.folder.is_dir() and not output.exists()
+    with alone(output):
+        journal = journal_of(output)
+        # A store that a killed run left half written beside its journal is ours, and made again from the journal.
+        left = journal.folder.is_dir() and not output.exists()
 
-    def writer() -> StoreWriter:
-        return StoreWriter(output, dtype=dtype, attributes=attributes, overwrite=overwrite or left)
+        def writer() -> StoreWriter:
+            return StoreWriter(output, dtype=dtype, attributes=attributes, overwrite=overwrite or left)
 
-    writer().abandon()  # refuse before the first calculation what would be refused after the last
-    report = LabelReport(total=len(geometries))
-    keys, tasks = _plan(geometries, engine, hessian, journal, report)
-    failed = _failures_of_shares(tasks, journal) if finalize else {}
-    if not finalize:
-        failed.update(_calculate(tasks, engine, hessian, journal, executor, progress))
-    for index, key in enumerate(keys):
-        if key in failed:
-            report.failures.append(Failure(index, geometries[index].label, failed[key]))
-            keys[index] = None
-    records = _records(geometries, keys, engine, hessian, journal, report)
-    first = next(records, None)
-    if first is not None:
-        with writer() as store:
-            for record, found in chain([first], records):
-                store.append(record, found.quality)
-            store.add_provenance({"routine": "label", **_facts(engine, hessian), **(provenance or {})})
-    report.failures.sort(key=lambda failure: failure.index)
-    if not report.failures:
-        journal.remove()
-    elif journal.folder.is_dir():
-        report.journal = str(journal.folder)
+        writer().abandon()  # refuse before the first calculation what would be refused after the last
+        report = LabelReport(total=len(geometries))
+        keys, tasks = _plan(geometries, engine, hessian, journal, report)
+        failed = _failures_of_shares(tasks, journal) if finalize else {}
+        if not finalize:
+            failed.update(_calculate(tasks, engine, hessian, journal, executor, progress))
+        for index, key in enumerate(keys):
+            if key in failed:
+                report.failures.append(Failure(index, geometries[index].label, failed[key]))
+                keys[index] = None
+        records = _records(geometries, keys, engine, hessian, journal, report)
+        first = next(records, None)
+        if first is not None:
+            with writer() as store:
+                for record, found in chain([first], records):
+                    store.append(record, found.quality)
+                store.add_provenance({"routine": "label", **_facts(engine, hessian), **(provenance or {})})
+        report.failures.sort(key=lambda failure: failure.index)
+        if not report.failures:
+            journal.remove()
+        elif journal.folder.is_dir():
+            report.journal = str(journal.folder)
     return report
 
 

@@ -7,10 +7,12 @@ that a kill at any moment loses the rows since the last batch and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nequip_hessian.errors import StoreError, StoreWriteError
+from nequip_hessian.places import beside
 from nequip_hessian.store.layout import WRITTEN, ArraySpec, numpy_dtype
 
 AnyArray = npt.NDArray[Any]
@@ -33,7 +36,11 @@ def lock(folder: Path) -> IO[str]:
     Raises:
         StoreError: another process holds it.
     """
-    file = open(folder / "lock", "w")  # noqa: SIM115 - held for the life of the spool
+    return _locked(folder / "lock", folder)
+
+
+def _locked(path: Path, what: Path) -> IO[str]:
+    file = open(path, "w")  # noqa: SIM115 - held as long as the caller wants
     try:
         import fcntl
     except ImportError:  # a system without it: two writers of one store are not told apart
@@ -42,8 +49,46 @@ def lock(folder: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
         file.close()
-        raise StoreError(f"{folder}: another process is writing this store; wait for it or end it") from exc
+        raise StoreError(f"{what}: another process is writing this store; wait for it or end it") from exc
     return file
+
+
+@contextlib.contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Be the only process that works for a store, from the look at what is there to the clearing up.
+
+    The lock is a hidden empty file beside the store; folders that were made for it go again if they stay empty.
+
+    Raises:
+        StoreError: another process is at it. StoreWriteError: the folder cannot be made or written to.
+    """
+    path = beside(target.absolute(), ".lock", prefix=".")
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = _locked(path, target)
+        while not _stands(held, path):  # the one before removed it between our opening and our locking
+            held.close()
+            held = _locked(path, target)
+    except OSError as exc:
+        raise StoreWriteError(f"{target}: cannot be written: {exc.strerror or exc}") from exc
+    try:
+        with held:
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+    finally:
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+
+
+def _stands(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def discard(folder: Path) -> None:

@@ -341,18 +341,26 @@ def read_only_target(folder: Path) -> Result:
     return {"commands": tried, "failed": failed}
 
 
-def two_writers(folder: Path, rounds: int) -> Result:
-    """Two conversions to one target at the same time: one store that is whole, one clear refusal."""
-    write_inputs(folder / "in", 30, 4)
-    run("convert", folder / "in", "-o", folder / "whole.zarr")
-    failed = 0
+def two_writers(folder: Path, rounds: int, seed: int = 0) -> Result:
+    """Two conversions to one target at about the same time: one store that is whole, one clear refusal.
+
+    By turns of a folder, of an archive, and of a folder by two workers: what both unpack and read lies in one place.
+    """
+    write_inputs(folder / "in", 6, 4)
+    shutil.make_archive(str(folder / "packed"), "zip", folder / "in")
+    ways = [(folder / "in",), (folder / "packed.zip",), (folder / "in", "--workers", "2")]
+    for number, way in enumerate(ways):
+        run("convert", *way, "-o", folder / f"whole{number}.zarr")
+    rng, failed = random.Random(seed), 0
     for number in range(rounds):
-        target = folder / f"w{number}.zarr"
-        both = [start("convert", folder / "in", "-o", target) for _ in range(2)]
-        ends = [finish(child) for child in both]
+        target, way = folder / f"w{number}.zarr", number % len(ways)
+        first = start("convert", *ways[way], "-o", target)
+        time.sleep(rng.random() * rng.choice((0.02, 0.2)))
+        ends = [finish(child) for child in (first, start("convert", *ways[way], "-o", target))]
         refused = [end for end in ends if end.refused]
-        whole = target.exists() and not differences(target, folder / "whole.zarr")
-        failed += not (whole and len(refused) == 1 and sum(end.returncode == 0 for end in ends) == 1)
+        whole = target.exists() and not differences(target, folder / f"whole{way}.zarr")
+        clean = sorted(_names(folder, target)) == ["", ".report.json"] and not list(folder.glob(".*"))
+        failed += not (whole and clean and len(refused) == 1 and sum(end.returncode == 0 for end in ends) == 1)
     return {"rounds": rounds, "failed": failed}
 
 

@@ -39,7 +39,7 @@ def steps(quick: bool) -> list[Step]:
          lambda folder: faults.full_disk_of_labels(folder, 2 if quick else 12)),
         ("Target on a read-only file system, or below a file", "one line, status 1", faults.read_only_target),
         ("Two conversions to one target at the same time", "one whole store, one clear refusal",
-         lambda folder: faults.two_writers(folder, 1 if quick else 20)),
+         lambda folder: faults.two_writers(folder, 3 if quick else 200)),
         ("One byte changed in values or metadata of a store", "`validate --level 3` finds it",
          lambda folder: faults.flipped_bytes(folder, 100 if quick else 1000)),
         ("Every zipped store of the tests, cut at random lengths", "invalid, in words, or the same store",

@@ -43,7 +43,7 @@ def sound(tmp_path_factory):
         (faults.full_disk_of_verbs, {"steps": 3, "formats": ("fchk", "extxyz", "deepmd-npy")}),
         (faults.full_disk_of_labels, {"steps": 2}),
         (faults.read_only_target, {}),
-        (faults.two_writers, {"rounds": 1}),
+        (faults.two_writers, {"rounds": 3}),
         (faults.flipped_bytes, {"flips": 60}),
         (faults.changed_stores, {"each": 4, "change": mutations.cut}),
         (faults.changed_stores, {"each": 3, "change": mutations.mutate}),
