@@ -1,11 +1,11 @@
 """Memory and time of `convert` while the input grows, and with one and two processes, in one run.
 
-    python benchmarks/conversion.py [--least 50] [--files 300] [--write docs/scale.md]
+    python benchmarks/conversion.py [--least 50] [--files 2000] [--write docs/scale.md]
 
 Memory: one file of 50, 500 and 5000 geometries (springs between nine atoms, with
 exact forces and Hessians), and one Gaussian log of 1, 10 and 100 MB with one
 Hessian (the rest is lines like those of a long optimisation); the peak of the
-resident memory is that of the whole command. Time: 300 files of text that take long to read, by one process and by
+resident memory is that of the whole command. Time: 2000 files of text that take long to read, by one process and by
 two; CPU time is that of the command and its workers together, and the gain is
 the ratio of wall times, which means something on an idle machine only: the load
 at the beginning stands beside it.
@@ -118,7 +118,7 @@ def main() -> None:
     """Measure, print, and put the tables into a page between its marks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--least", type=int, default=50, help="geometries of the smallest input (default: 50)")
-    parser.add_argument("--files", type=int, default=300, help="files of the comparison of processes (default: 300)")
+    parser.add_argument("--files", type=int, default=2000, help="files of the comparison of processes (default: 2000)")
     add_write_option(parser)
     args = parser.parse_args()
     begun = time.perf_counter()

@@ -134,7 +134,7 @@ def _until_broken(
     finished = False
     try:
         while True:
-            for key, task in islice(waiting, workers + 1 - len(running)):  # one is ready when another is done
+            for key, task in islice(waiting, 3 * workers - len(running)):  # some are ready when one is done
                 try:
                     running[pool.submit(function, task)] = key
                 except BrokenProcessPool:  # it died since the last wait

@@ -7,8 +7,9 @@ when it is made, and is immutable from then on: its arrays are read-only copies.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -69,6 +70,7 @@ UNKNOWN_LEVEL: Final = LevelOfTheory(method="unknown")
 
 
 _NAMES = ("label", "kind", "role", "group", "charge", "multiplicity")  # that say which one it is
+_SCALARS = frozenset((*_NAMES, "energy", "path_coordinate", "level", "provenance"))  # no array depends on them
 _ARRAYS = ("forces", "hessian", "products", "dipole_derivatives", "born_charges", "frequencies")
 
 
@@ -177,7 +179,29 @@ class LabelledGeometry:
         """Return a new, validated record with some fields changed (`hessian=None` drops the asymmetry too)."""
         if "hessian" in changes and "asymmetry" not in changes:
             changes["asymmetry"] = None
-        return replace(self, **changes)
+        if not _SCALARS.issuperset(changes):
+            return replace(self, **changes)
+        changed = copy.copy(self)  # the arrays are read-only and fit each other already
+        for name, value in changes.items():
+            changed._put(name, value)
+        changed._set_scalars()
+        return changed
+
+    @classmethod
+    def restored(cls, values: Mapping[str, Any]) -> LabelledGeometry:
+        """Make a record of what another one held, without looking at it again: numbers read back from our own file.
+
+        Args:
+            values: fields of a valid record; arrays must be those that it held, and become read-only
+        """
+        record = object.__new__(cls)
+        for one in fields(cls):
+            default = one.default if one.default_factory is MISSING else one.default_factory()
+            value = values.get(one.name, default)
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+            record._put(one.name, value)
+        return record
 
     @property
     def formula(self) -> str:

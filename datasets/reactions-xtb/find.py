@@ -22,6 +22,9 @@ import numpy as np
 from graphs import Graph, change_name, connectivity_name, fragments, from_connectivity, from_smiles, rearrangements
 from tqdm import tqdm
 
+from nequip_hessian.cli._numbers import whole
+from nequip_hessian.errors import HessianDataError
+
 HERE = Path(__file__).parent
 JOURNAL = HERE / "journal"
 PER_MOLECULE, PER_SPECIES = 10, 4
@@ -38,7 +41,11 @@ def read_molecules(path: Path) -> list[Graph]:
 
 
 def read_journal(folder: Path) -> list[list[dict[str, Any]]]:
-    """Records of every round, one list a round; a line cut by a crash is left out."""
+    """Records of every round, one list a round; a line cut by a crash is left out.
+
+    Raises:
+        HessianDataError: a line that is no record of an attempt.
+    """
     rounds = []
     while True:
         plain, packed = (folder / f"round-{len(rounds)}.jsonl{ending}" for ending in ("", ".gz"))
@@ -50,9 +57,26 @@ def read_journal(folder: Path) -> list[list[dict[str, Any]]]:
                 with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as stream:
                     for line in stream:
                         if line.endswith("\n"):
-                            record = json.loads(line)
+                            record = _record(line, path)
                             records[record["key"]] = record
         rounds.append(sorted(records.values(), key=lambda record: record["key"]))
+
+
+def _record(line: str, path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        if isinstance(record, dict) and isinstance(record["key"], str) and isinstance(record["stage"], str):
+            return record
+    except (ValueError, KeyError):
+        pass
+    raise HessianDataError(f"{path}: expected a record of an attempt a line, found {line.strip()[:60]!r}")
+
+
+def natural(text: str) -> int:
+    """A whole number of 0 or more, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, found {text!r}")
+    return int(text)
 
 
 def species_of(records: list[dict[str, Any]]) -> dict[str, Graph]:
@@ -146,21 +170,35 @@ def _some(queue: Iterator[Any], count: int, until: float) -> list[Any]:
 def main() -> int:
     """Run rounds until they are done or the time is up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4, help="rounds to reach; default %(default)s")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: all cores")
-    parser.add_argument("--seed", type=int, default=20261122)
+    parser.add_argument("--rounds", type=whole, default=4, help="rounds to reach; default %(default)s")
+    parser.add_argument("--processes", type=whole, default=os.cpu_count(), help="default: all cores")
+    parser.add_argument("--seed", type=natural, default=20261122, help="0 or more; default: %(default)s")
     parser.add_argument("--journal", type=Path, default=JOURNAL, help="folder of results; default: beside this file")
     parser.add_argument("--molecules", type=Path, default=HERE / "molecules.smi", help="SMILES to start from")
     parser.add_argument("--hours", type=float, default=1e6, help="start no attempt after so long; default: no limit")
     args = parser.parse_args()
     args.until = time.time() + 3600 * args.hours
     os.environ["OMP_NUM_THREADS"] = "1"
-    args.journal.mkdir(parents=True, exist_ok=True)
     try:
         molecules = read_molecules(args.molecules)
     except (OSError, ValueError) as exc:
         print(f"find.py: error: {args.molecules}: {exc}", file=sys.stderr)
         return 1
+    if not molecules:
+        print(f"find.py: error: {args.molecules}: expected one SMILES a line, found none", file=sys.stderr)
+        return 1
+    try:
+        args.journal.mkdir(parents=True, exist_ok=True)
+        return rounds(args, molecules)
+    except HessianDataError as exc:
+        print(f"find.py: error: {exc}", file=sys.stderr)
+    except OSError as exc:
+        print(f"find.py: error: --journal {args.journal}: {exc.strerror or exc}", file=sys.stderr)
+    return 1
+
+
+def rounds(args: argparse.Namespace, molecules: list[Graph]) -> int:
+    """Run round after round."""
     for index in range(args.rounds):
         tasks = tasks_of_round(index, molecules, read_journal(args.journal), args.seed)
         print(f"round {index}: {len(tasks)} attempts", flush=True)

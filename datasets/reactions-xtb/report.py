@@ -1,19 +1,23 @@
 """Funnel table and histograms of the search: `python datasets/reactions-xtb/report.py`.
 
-Prints Markdown, writes barriers.svg and sizes.svg, and puts both into README.md.
+Prints Markdown, writes barriers.svg, sizes.svg and reactions.csv, and puts table and figures into README.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from build import SEED, names_of
 from find import HERE, JOURNAL, read_journal
-from selection import accepted, formula
+from selection import accepted, by_reaction, formula, kind_of, shared_minima
+
+from nequip_hessian.errors import HessianDataError
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "reactions-xtb"
@@ -30,7 +34,7 @@ STAGES = (
 )
 
 
-def funnel_table(counts: Counter[str]) -> str:
+def funnel_table(counts: Counter[str], records: list[dict[str, Any]]) -> str:
     """How many attempts passed each stage, and why the others did not."""
     order = [stage for stage, _ in STAGES]
     stopped: dict[str, Counter[str]] = {stage: Counter() for stage in order}
@@ -47,8 +51,39 @@ def funnel_table(counts: Counter[str]) -> str:
     refused = ", ".join(f"{k[9:]} {v}" for k, v in sorted(counts.items()) if k.startswith("refused: "))
     kept = counts["accepted"] + counts["conformational"]
     lines.append(f"| kept | {kept} | duplicates {counts['duplicate']}, {refused or 'none refused'} |")
-    lines.append(f"| of which conformational | {counts['conformational']} | |")
+    kinds = Counter(map(kind_of, records))
+    lines.append(f"| of which conformational, no change of bonds | {kinds['conformational']} | |")
+    lines.append(f"| of which degenerate, both ends one minimum by symmetry | {kinds['degenerate']} | |")
     return "\n".join(lines)
+
+
+def held_out(records: list[dict[str, Any]]) -> str:
+    """What test reactions of the scheme `reaction` have in common with the others."""
+    parts = by_reaction(records, SEED)
+    shared = shared_minima(records, parts)
+    small = {part for r, p in zip(records, parts, strict=True) if p in ("train", "val") for part in fragments(r)}
+    tests = [r for r, p in zip(records, parts, strict=True) if p == "test"]
+    touched = sum(bool(fragments(r) & small) for r in tests)
+    return (
+        f"- of {len(tests)} test reactions {touched} have a fragment of at most two heavy atoms that is also one of a "
+        f"training or validation reaction, and {len({i for i, _ in shared})} an end that is the same minimum"
+    )
+
+
+def fragments(record: dict[str, Any]) -> set[str]:
+    """Names of the molecules at both ends."""
+    return {part for name in record["names"] for part in name.split(".")}
+
+
+def write_list(records: list[dict[str, Any]], path: Path) -> None:
+    """Every reaction of the data set in a line."""
+    parts = by_reaction(records, SEED)
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["name", "kind", "part", "atoms", "barrier_eV", "reverse_barrier_eV"])
+        for name, record, part in zip(names_of(records), records, parts, strict=True):
+            barriers = [f"{record[which]:.3f}" for which in ("barrier", "reverse")]
+            writer.writerow([name, kind_of(record), part, len(record["numbers"]), *barriers])
 
 
 def facts(records: list[dict[str, Any]]) -> str:
@@ -86,15 +121,21 @@ def main() -> int:
     parser.add_argument("--journal", type=Path, default=JOURNAL, help="folder of attempts; default: the one shipped")
     parser.add_argument("-o", "--output", type=Path, default=HERE, help="folder for the figures; default: this one")
     args = parser.parse_args()
-    records, counts = accepted(read_journal(args.journal))
+    try:
+        records, counts = accepted(read_journal(args.journal))
+    except (HessianDataError, OSError, KeyError) as exc:
+        parser.error(f"--journal: {exc}")
+    if args.output.exists() and not args.output.is_dir():
+        parser.error(f"--output {args.output}: expected a folder, found a file")
     if not records:
         parser.error(f"--journal {args.journal}: expected a folder of attempts with reactions among them, found none")
-    text = "\n\n".join([funnel_table(counts), facts(records)])
+    text = "\n\n".join([funnel_table(counts, records), f"{facts(records)}\n{held_out(records)}"])
     print(text)
     args.output.mkdir(parents=True, exist_ok=True)
     histogram([r["barrier"] for r in records], np.arange(0, 5.26, 0.25), "barrier / eV", args.output / "barriers.svg")
     sizes = [len(r["numbers"]) for r in records]
     histogram(sizes, np.arange(2.5, max(sizes) + 1), "atoms", args.output / "sizes.svg")
+    write_list(records, args.output / "reactions.csv")
     if args.output == HERE:
         fill(HERE / "README.md", f"{text}\n\n![barriers](barriers.svg) ![atoms](sizes.svg)")
     return 0

@@ -16,6 +16,7 @@ import numpy as np
 from graphs import heavy_atoms_of
 
 SAME_ENERGY = 0.002  # eV, between transition states of one reaction
+SAME_SHAPE = 0.01  # angstrom, between the distances of two minima, whatever the order of their atoms
 CONFORMATIONAL = 1.0  # eV, highest barrier of a change without a change of bonds
 PARTS = ("train", "val", "test", "test_irc", "test_displaced")
 SHARES = {"test": 0.2, "val": 0.1}
@@ -55,6 +56,49 @@ def _refused(record: dict[str, Any]) -> str:
     if record["kind"] == "conformational" and record["barrier"] > CONFORMATIONAL:
         return "no change of bonds, yet a high barrier"
     return ""
+
+
+def alike(numbers: list[int], first: dict[str, Any], other: list[int], second: dict[str, Any]) -> bool:
+    """Whether two minima are one, or mirror images, whatever the order of their atoms: by energies and distances."""
+    if sorted(numbers) != sorted(other) or abs(first["energy"] - second["energy"]) > SAME_ENERGY:
+        return False
+    distances = [shape(numbers, first), shape(other, second)]
+    return all(np.max(np.abs(distances[0][pair] - distances[1][pair])) < SAME_SHAPE for pair in distances[0])
+
+
+def shape(numbers: list[int], state: dict[str, Any]) -> dict[tuple[int, int], Any]:
+    """Sorted distances between the atoms of each pair of elements, angstrom."""
+    positions = np.asarray(state["positions"]).reshape(-1, 3)
+    found: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for i, j in zip(*np.triu_indices(len(numbers), 1), strict=True):
+        low, high = sorted((numbers[i], numbers[j]))
+        found[low, high].append(float(np.linalg.norm(positions[i] - positions[j])))
+    return {pair: np.sort(values) for pair, values in found.items()}
+
+
+def kind_of(record: dict[str, Any]) -> str:
+    """`reaction`, `conformational` (no change of bonds), or `degenerate`: both ends are one minimum, but for the order
+    of their atoms or a mirror image, such as the turn of a methyl group.
+    """
+    if alike(record["numbers"], record["reactant_state"], record["numbers"], record["product_state"]):
+        return "degenerate"
+    return str(record["kind"])
+
+
+def shared_minima(records: list[dict[str, Any]], parts: list[str]) -> list[tuple[int, int]]:
+    """Pairs of reactions, the first held out (test), the second trained or validated on, with an end in common."""
+    by_atoms: dict[tuple[int, ...], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+    for index, record in enumerate(records):
+        for state in ("reactant_state", "product_state"):
+            by_atoms[tuple(sorted(record["numbers"]))].append((index, record[state]))
+    found = set()
+    for members in by_atoms.values():
+        for i, first in members:
+            for j, second in members:
+                apart = parts[i] == "test" and parts[j] in ("train", "val")
+                if apart and alike(records[i]["numbers"], first, records[j]["numbers"], second):
+                    found.add((i, j))
+    return sorted(found)
 
 
 def species(record: dict[str, Any]) -> set[str]:

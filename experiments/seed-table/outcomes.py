@@ -23,6 +23,7 @@ from plan import Run
 from run import HERE, SCRIPTS, environment, train
 from stores import make_stores, reactions_store
 
+from nequip_hessian.cli._numbers import whole
 from nequip_hessian.errors import StoreError
 from nequip_hessian.report.display import number
 
@@ -107,8 +108,8 @@ def main() -> int:
     parser.add_argument(
         "--results", type=Path, default=HERE / "results", help="folder of results (default: beside this)"
     )
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: all cores")
-    parser.add_argument("--reactions", type=int, default=REACTIONS, help=f"default: {REACTIONS}")
+    parser.add_argument("--processes", type=whole, default=os.cpu_count() or 1, help="default: all cores")
+    parser.add_argument("--reactions", type=whole, default=REACTIONS, help=f"default: {REACTIONS}")
     args = parser.parse_args()
     args.results.mkdir(parents=True, exist_ok=True)
     work, name = args.work.resolve(), name_of(args.reactions)

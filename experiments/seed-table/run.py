@@ -22,6 +22,7 @@ from plan import PLANS, Run
 from stores import make_stores
 from tqdm import tqdm
 
+from nequip_hessian.cli._numbers import whole
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store import HessianStore
 from nequip_hessian.store.checksum import content_checksum
@@ -172,7 +173,7 @@ def main() -> int:
     parser.add_argument("--plan", choices=PLANS, default="seed-table", help="which experiment (default: seed-table)")
     parser.add_argument("--only", default="", help="only runs whose name contains this text")
     parser.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, help="runs side by side; default: all cores"
+        "--processes", type=whole, default=os.cpu_count() or 1, help="runs side by side; default: all cores"
     )
     parser.add_argument("--list", action="store_true", help="print the runs and whether they are done")
     parser.add_argument(

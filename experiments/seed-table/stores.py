@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from nequip_hessian.errors import StoreError
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import HessianStore, StoreWriter
+from nequip_hessian.store.checksum import content_checksum
 from nequip_hessian.store.repack import repack
 
 SCHEME = "reaction"
@@ -30,9 +32,21 @@ STATIONARY = ("minimum", "transition_state")
 
 
 def make_stores(source: Path, folder: Path, seed: int = 1) -> None:
-    """Write the three stores, where they are missing."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the stores, where they are missing.
+
+    Raises:
+        StoreError: another data set, without the splits of this one, or a folder that was made from another one.
+    """
     store = HessianStore(source)
+    for scheme in (SCHEME, f"{SCHEME}_all"):
+        _part(store, scheme, "train", "test")
+    made_from, checksum = folder / "source.txt", content_checksum(store.attributes)
+    if folder.exists() and any(folder.glob("*.zarr")):
+        found = made_from.read_text().strip() if made_from.exists() else "an unknown one"
+        if found != checksum:
+            raise StoreError(f"{folder}: made from another data set ({found}) than {source}; name another --work")
+    folder.mkdir(parents=True, exist_ok=True)
+    made_from.write_text(f"{checksum}\n")
     if not (folder / "all.zarr").exists():
         repack(source, folder / "all.zarr", profile="local")
     attributes = _attributes(store)

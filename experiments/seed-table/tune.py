@@ -20,6 +20,7 @@ from plan import FORCES_RMS, LOSSES, RATES, SCALES, Run
 from run import HERE, hydra, train
 from stores import make_stores
 
+from nequip_hessian.cli._numbers import whole
 from nequip_hessian.errors import StoreError
 
 UPDATES = 1000
@@ -120,7 +121,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, required=True, help="the data set reactions-xtb")
     parser.add_argument("--work", type=Path, required=True, help="folder for derived stores, logs and checkpoints")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="trials side by side")
+    parser.add_argument("--processes", type=whole, default=os.cpu_count() or 1, help="trials side by side")
     parser.add_argument("--stage", choices=STAGES, help="only these trials; default: all")
     args = parser.parse_args()
     stores = args.work.resolve() / "stores"

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from nequip_hessian.cli._numbers import positive, whole
 from nequip_hessian.errors import ConfigError, OptionError
 
 MODEL_HELP = "NequIP file (.ckpt, .nequip.zip, .nequip.pt2), tblite, tblite:GFN1-xTB, or ase:package.module:Calculator"
@@ -54,7 +55,7 @@ def add_thermochemistry_arguments(parser: Any) -> None:
     parser.add_argument("--pressure", type=positive, default=1.01325, help="bar (default: 1.01325, 1 atm)")
     parser.add_argument(
         "--symmetry",
-        type=_symmetry_number,
+        type=whole,
         metavar="N",
         help="rotational symmetry number (default: found from the geometry)",
     )
@@ -64,23 +65,6 @@ def add_thermochemistry_arguments(parser: Any) -> None:
         default="grimme",
         help="entropy of low modes: harmonic, Grimme's quasi-RRHO, or raised to 100 cm⁻¹ (default: grimme)",
     )
-
-
-def positive(text: str) -> float:
-    """Read a number above zero from the command line, so that another one is told before the calculation."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
-    return value
-
-
-def _symmetry_number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
-    return int(text)
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:

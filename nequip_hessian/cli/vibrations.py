@@ -26,11 +26,11 @@ Translations and rotations are projected out. Imaginary wavenumbers are printed 
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
+    from nequip_hessian.cli._numbers import positive
     from nequip_hessian.cli._potential import (
         add_potential_arguments,
         add_state_arguments,
         add_thermochemistry_arguments,
-        positive,
     )
 
     parser = subparsers.add_parser(

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ from nequip_hessian.curvature import pack, unpack
 from nequip_hessian.errors import StoreError, StoreWriteError
 from nequip_hessian.record import FIELD_NAMES, LabelledGeometry, LevelOfTheory
 
-_MAGIC: Final = b"nequip-hessian part 1\n"
+_MAGIC: Final = b"nequip-hessian part 2\n"
 _LENGTH: Final = struct.Struct("<Q")
 _SCALARS: Final = ("format", "index", "label", "formula", "reason")
 
@@ -121,9 +123,9 @@ def _write(file: IO[bytes], outcomes: Iterable[Outcome]) -> None:
     count = 0
     for outcome in outcomes:
         header, arrays = _encoded(outcome)
-        _write_header(file, header)
-        for array in arrays:
-            file.write(array.tobytes())
+        content = b"".join(array.tobytes() for array in arrays)
+        _write_header(file, {**header, "crc32": zlib.crc32(content)})
+        file.write(content)
         count += 1
     _write_header(file, {"end": count})
 
@@ -175,11 +177,16 @@ def _decoded(header: dict[str, Any], file: IO[bytes]) -> Outcome:
     record = None
     if "record" in header:
         found: dict[str, Any] = {**header["record"], "level": LevelOfTheory(**header["record"]["level"])}
-        for name, (kind, shape) in header["arrays"].items():
-            dtype = np.dtype(kind)
-            size = dtype.itemsize * int(np.prod(shape, dtype=int))
-            array = np.frombuffer(file.read(size), dtype=dtype).reshape(shape)
+        kinds = {name: (np.dtype(kind), shape) for name, (kind, shape) in header["arrays"].items()}
+        sizes = [dtype.itemsize * math.prod(shape) for dtype, shape in kinds.values()]
+        content = file.read(sum(sizes))
+        if len(content) != sum(sizes) or zlib.crc32(content) != header["crc32"]:
+            raise ValueError("damaged")
+        start = 0
+        for (name, (dtype, shape)), size in zip(kinds.items(), sizes, strict=True):
+            array = np.frombuffer(content, dtype=dtype, count=math.prod(shape), offset=start).reshape(shape)
             found[name] = unpack(array) if name == "hessian" else array
-        record = LabelledGeometry(**found)
+            start += size
+        record = LabelledGeometry.restored(found)  # it was checked where it was read
     plain = {name: header[name] for name in _SCALARS}
     return Outcome(**plain, record=record, checks=checks, notes=tuple(header["notes"]))

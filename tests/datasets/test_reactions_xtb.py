@@ -1,5 +1,6 @@
 """The data set reactions-xtb: how reactions are found, chosen and split, and what ships."""
 
+import csv
 import importlib.util
 import json
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 from nequip_hessian.curvature import normal_modes
 from nequip_hessian.label.tblite import TbliteEngine
@@ -189,6 +191,51 @@ def test_no_species_of_a_test_reaction_is_trained_on(shipped, split):
             for part in ("train", "test")
         ]
         assert not formulas[0] & formulas[1]
+
+
+def test_the_list_of_reactions_marks_what_a_chemist_would_not_count(shipped):
+    records, _ = shipped
+    with (FOLDER / "reactions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(records)
+    kinds = [row["kind"] for row in rows]
+    assert kinds.count("reaction") >= 500
+    for row, record in zip(rows, records, strict=True):
+        assert row["name"].endswith(f"{record['smiles'][0]} >> {record['smiles'][1]}")
+        assert float(row["barrier_eV"]) == pytest.approx(record["barrier"], abs=1e-3)
+        if row["kind"] == "reaction":
+            assert record["names"][0] != record["names"][1]
+        if row["kind"] == "degenerate":  # the same moments of inertia, too: no distance was taken for another
+            moments = [
+                Atoms(record["numbers"], np.reshape(record[end]["positions"], (-1, 3))).get_moments_of_inertia()
+                for end in ("reactant_state", "product_state")
+            ]
+            assert np.allclose(*moments, rtol=5e-3, atol=0.05)
+
+
+def test_a_minimum_is_found_again_in_another_order_and_as_a_mirror_image(shipped):
+    record = shipped[0][0]
+    state, order = record["reactant_state"], np.random.default_rng(0).permutation(len(record["numbers"]))
+    turned = np.reshape(state["positions"], (-1, 3))[order] * [1, 1, -1] + 3.0
+    numbers = [record["numbers"][i] for i in order]
+    assert selection.alike(record["numbers"], state, numbers, {**state, "positions": turned})
+    turned[0] += 0.1
+    assert not selection.alike(record["numbers"], state, numbers, {**state, "positions": turned})
+    assert not selection.alike(record["numbers"], state, numbers, {**state, "energy": state["energy"] + 0.01})
+
+
+def test_what_test_reactions_share_with_the_others_is_what_the_card_says(shipped):
+    records, _ = shipped
+    parts = selection.by_reaction(records, load("build").SEED)
+    shared = selection.shared_minima(records, parts)
+    assert len({first for first, _ in shared}) == 3
+    for pair in shared:  # of ends made of small fragments only, as README.md says
+        common = set.intersection(*({p for n in records[i]["names"] for p in n.split(".")} for i in pair))
+        assert all(graphs.heavy_atoms_of(part) <= selection.SMALL for part in common)
+    assert (
+        "27 share a fragment of at most two heavy atoms with training or validation, three an end"
+        in (FOLDER / "card.yaml").read_text()
+    )
 
 
 def test_displaced_points_leave_out_the_path(shipped):
