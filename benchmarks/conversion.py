@@ -5,10 +5,11 @@
 Memory: one file of 50, 500 and 5000 geometries (springs between nine atoms, with
 exact forces and Hessians), and one Gaussian log of 1, 10 and 100 MB with one
 Hessian (the rest is lines like those of a long optimisation); the peak of the
-resident memory is that of the whole command. Time: 2000 files of text that take long to read, by one process and by
-two; CPU time is that of the command and its workers together, and the gain is
-the ratio of wall times, which means something on an idle machine only: the load
-at the beginning stands beside it.
+resident memory is that of the whole command. Time: 2000 extended XYZ files of ten
+geometries each, and 1000 Gaussian logs of 2 MB, by one process and by two; CPU
+time is that of the command and its workers together, and the gain is the ratio of
+wall times, which means something on an idle machine only: the load at the
+beginning stands beside it.
 """
 
 from __future__ import annotations
@@ -83,30 +84,42 @@ def memory(folder: Path, least: int) -> list[list[str]]:
         print(*rows[-1], sep="  ", flush=True)
     for megabytes in (1, 10, 100):
         source = folder / f"{megabytes}.log"
-        first, *rest = gaussian_log(made("H2CO")).splitlines(keepends=True)
-        with source.open("w") as file:
-            file.write(first)
-            for _ in range(round(megabytes * 1e6 / len(STEP))):
-                file.write(STEP)
-            file.writelines(rest)
+        write_log(source, megabytes)
         peak, cpu, _ = convert(source, folder / f"{megabytes}MB.zarr", 1, "--without-hessian")
         rows.append(["1, Gaussian log", f"{source.stat().st_size / 1e6:.1f}", f"{peak:.0f}", f"{cpu:.1f}"])
         print(*rows[-1], sep="  ", flush=True)
     return rows
 
 
+def write_log(path: Path, megabytes: float, seed: int = 1) -> None:
+    """Write a Gaussian log of a frequency job behind a long optimisation."""
+    first, *rest = gaussian_log(made("H2CO", seed=seed)).splitlines(keepends=True)
+    with path.open("w") as file:
+        file.write(first)
+        for _ in range(round(megabytes * 1e6 / len(STEP))):
+            file.write(STEP)
+        file.writelines(rest)
+
+
 def speed(folder: Path, files: int) -> list[list[str]]:
     """Rows of the table of time."""
-    (folder / "many").mkdir()
+    many, logs = folder / "many", folder / "logs"
+    for source in (many, logs):
+        source.mkdir()
     for number in range(files):
-        write(folder / "many" / f"{number}.xyz", range(10 * number, 10 * number + 10), atoms=16)
-    rows, first = [], 0.0
-    for workers in (1, 2):
-        load = os.getloadavg()[0]
-        _, cpu, seconds = convert(folder / "many", folder / f"w{workers}.zarr", workers)
-        first = first or seconds
-        rows.append([str(workers), f"{cpu:.1f}", f"{seconds:.1f}", f"{first / seconds:.2f}", f"{load:.1f}"])
-        print(*rows[-1], sep="  ", flush=True)
+        write(many / f"{number}.xyz", range(10 * number, 10 * number + 10), atoms=16)
+    for number in range(files // 2):
+        write_log(logs / f"{number}.log", 2.0, seed=number)
+    titles = {many: f"{files} files of ten geometries", logs: f"{files // 2} Gaussian logs of 2 MB"}
+    rows = []
+    for source, title in titles.items():
+        first = 0.0
+        for workers in (1, 2):
+            load = os.getloadavg()[0]
+            _, cpu, seconds = convert(source, folder / f"{source.name}{workers}.zarr", workers)
+            first = first or seconds
+            rows.append([title, str(workers), f"{cpu:.1f}", f"{seconds:.1f}", f"{first / seconds:.2f}", f"{load:.1f}"])
+            print(*rows[-1], sep="  ", flush=True)
     return rows
 
 
@@ -128,7 +141,7 @@ def main() -> None:
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     lines = [f"{date.today()}, {platform.system()} {machine}.", ""]
     lines += _markdown(["geometries", "input, MB", "peak memory, MiB", "CPU, s"], sizes)
-    lines += ["", *_markdown(["processes", "CPU, s", "wall, s", "gain", "load before"], times)]
+    lines += ["", *_markdown(["input", "processes", "CPU, s", "wall, s", "gain", "load before"], times)]
     text = "\n".join(lines)
     print(text, f"\nin {time.perf_counter() - begun:.0f} s")
     if args.write:

@@ -30,8 +30,10 @@ from nequip_hessian.identities import (
 )
 from nequip_hessian.limits import (
     IMAGINARY,
+    SPACING,
     STATIONARY_FORCE,
     TRANSLATION_WARNING,
+    closest_pair,
     largest_translation,
     stiffness_range,
 )
@@ -139,6 +141,7 @@ def check(record: LabelledGeometry) -> tuple[LabelledGeometry, Checks]:
         if not np.any(record.pbc):
             found = _check_rotation(record, hessian, found)
             found = _check_misprints(record, hessian, found)
+            found = _check_spacing(record, found)
     for text in record.provenance.get("warnings") or ():
         found = _warn(found, str(text))
     found = _check_dipole(record, found)
@@ -158,6 +161,18 @@ def check(record: LabelledGeometry) -> tuple[LabelledGeometry, Checks]:
 
 def _warn(found: Checks, text: str) -> Checks:
     return replace(found, warnings=(*found.warnings, text))
+
+
+def _check_spacing(record: LabelledGeometry, found: Checks) -> Checks:
+    """Positions in another unit: at a stationary point of no printed frequencies no identity sees them."""
+    closest, (least, most) = closest_pair(record.numbers, record.positions), SPACING
+    if closest is None or least <= closest <= most:
+        return found
+    unit = "bohr taken for angstrom" if closest > most else "angstrom taken for bohr"
+    return _warn(
+        found,
+        f"the closest two atoms are {closest:.2g} times the sum of their covalent radii apart: positions in {unit}?",
+    )
 
 
 def _max_force(record: LabelledGeometry) -> float | None:

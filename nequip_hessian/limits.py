@@ -31,6 +31,34 @@ in Eh/a0^2 is 97 times smaller."""
 LONGEST_BOND_TO_HYDROGEN: Final = 1.3
 """Angstrom; B-H has 1.2, Li-H and Na-H, which are soft, 1.6 and more."""
 
+SPACING: Final = (0.6, 1.7)
+"""Distance of the closest two atoms of a molecule of three or more, over the sum of their covalent radii.
+
+Published outputs have 0.72 to 1.06, the transition state of H + H2 1.5; positions in bohr read as angstrom have 1.9
+times these, angstrom read as bohr 0.53 times. Two noble gas atoms are no pair."""
+
+
+def closest_pair(numbers: npt.NDArray[np.integer[Any]], positions: npt.NDArray[np.floating[Any]]) -> float | None:
+    """Return the distance of the closest two atoms over the sum of their covalent radii.
+
+    Args:
+        numbers: (N,) atomic numbers
+        positions: (N, 3), angstrom, of a molecule
+
+    Returns:
+        The ratio; None of fewer than three atoms, and where all are noble gases.
+    """
+    from ase.data import covalent_radii
+
+    if len(numbers) < 3:
+        return None
+    radii, noble = covalent_radii[np.asarray(numbers, dtype=int)], np.isin(numbers, (2, 10, 18, 36, 54, 86))
+    closest = np.inf
+    for i in range(1, len(numbers)):  # row by row: a matrix of 3000 atoms would be 200 MB of differences
+        ratios = np.linalg.norm(positions[:i] - positions[i], axis=1) / (radii[i] + radii[:i])
+        closest = min(closest, float(np.min(ratios[~(noble[i] & noble[:i])], initial=np.inf)))
+    return closest if np.isfinite(closest) else None
+
 
 def largest_translation(hessian: npt.NDArray[np.floating[Any]]) -> float:
     """Return the residual of the translational identity, eV/angstrom^2, above which a matrix (n, n) is no Hessian."""

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.build import molecule
 
 from nequip_hessian import checks, identities, limits, misprints
 from nequip_hessian.checks import check
+from nequip_hessian.curvature import rigid_motions
 from nequip_hessian.errors import PhysicsError
+from nequip_hessian.limits import closest_pair
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import StoreWriter, check_physics, check_values, near, validate
 
@@ -71,6 +74,7 @@ CONVERT = {
         f"{limits.STIFFEST[1]:g} eV/Å²",
         f"{limits.LONGEST_BOND_TO_HYDROGEN:g} Å",
     ],
+    "closest two atoms": [f"below {limits.SPACING[0]:g}", f"above {limits.SPACING[1]:g}"],
 }
 VALIDATE = {
     "HZ-4.1": [f"{limits.TRANSLATION_WARNING:g} eV/Å²"],
@@ -174,3 +178,27 @@ def test_dielectric_tensor_of_a_file_is_looked_at():
     ):
         texts = [text for text in check(crystal.replace(dielectric=tensor))[1].warnings if "dielectric" in text]
         assert (said is None and not texts) or (said is not None and said in texts[0])
+
+
+@pytest.mark.parametrize(("name", "factor", "said"), [
+    ("C6H6", 1.0, None), ("H2", 1 / 0.529177, None),
+    ("C6H6", 1 / 0.529177, "bohr taken for angstrom"), ("C6H6", 0.529177, "angstrom taken for bohr"),
+])  # fmt: skip
+def test_positions_in_another_unit_at_a_stationary_point_without_frequencies(name, factor, said):
+    """Nothing else sees them there: the identities hold in any unit where forces vanish."""
+    atoms = molecule(name)
+    n = len(atoms)
+    motions = rigid_motions(atoms.positions, np.ones(n))
+    hessian = 30 * (np.eye(3 * n) - motions @ motions.T)
+    record = LabelledGeometry(
+        numbers=atoms.numbers, positions=factor * atoms.positions, hessian=hessian, forces=np.zeros((n, 3))
+    )
+    warnings = [text for text in check(record)[1].warnings if "closest two atoms" in text]
+    assert len(warnings) == (said is not None)
+    assert said is None or said in warnings[0]
+
+
+def test_noble_gases_may_be_far_apart():
+    positions = 3.8 * np.array([[0.0, 0, 0], [1, 0, 0], [0.5, 0.75**0.5, 0], [2.5, 0, 0]])
+    assert closest_pair(np.array([18, 18, 18, 18]), positions) is None
+    assert closest_pair(np.array([10, 1, 6, 18]), positions) > 1.7

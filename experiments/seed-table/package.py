@@ -77,7 +77,8 @@ def card(result: Result, size: int, reactions: int) -> str:
         f"{result['date']}).",
         "",
         "```bash",
-        f"nequip-hessian vibrations models/{NAME} molecule.xyz --optimise",
+        "ase build H2CO out/formaldehyde.xyz",
+        f"nequip-hessian vibrations models/{NAME} out/formaldehyde.xyz --optimise",
         "```",
         "",
         "| held-out reactions | " + " | ".join(PARTS.values()) + " |",
@@ -101,7 +102,17 @@ def card(result: Result, size: int, reactions: int) -> str:
                 f"| {title.split(' (')[0]}{', ' + unit if unit else ''}{of.format(*band_counts(result))} | "
                 f"{shown([] if value is None else [value], scale)} |"
             )
-    return "\n".join([*lines, "", *ADVICE, ""])
+    soft = figure_of(result, "stationary", "frequency_low_mae")
+    torsions = (
+        []
+        if soft is None
+        else [
+            f"- Torsions and other soft modes: below 400 cm⁻¹ its frequencies are off by {shown([soft], 1)} cm⁻¹ on "
+            "average, so that one may come out imaginary at a minimum (the turn of the methyl group of methanol does); "
+            "entropies and Gibbs energies inherit that."
+        ]
+    )
+    return "\n".join([*lines, "", *ADVICE, *torsions, ""])
 
 
 CONVERGED = "the {} of {} bands that converged"

@@ -1,5 +1,6 @@
 """The committed pages of the experiment are what its commands make from the committed results."""
 
+import importlib
 import json
 import re
 import shutil
@@ -8,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from nequip_hessian.errors import StoreError
+from nequip_hessian.store import HessianStore
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = ROOT / "experiments" / "seed-table"
@@ -98,3 +102,55 @@ def test_an_empty_folder_of_results_is_told(tmp_path):
     assert done.returncode == 2
     assert "no result in" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def module_of_the_experiment(name, monkeypatch):
+    """Import a module of the folder, whatever other folder's modules of these names are loaded."""
+    for path in EXPERIMENT.glob("*.py"):
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
+    monkeypatch.syspath_prepend(str(EXPERIMENT))
+    return importlib.import_module(name)
+
+
+def test_outcomes_are_a_table_of_what_both_models_answered(tmp_path, monkeypatch):
+    """Percentages in points, other figures relative, the interval behind; a dash where only one has a figure."""
+    outcomes = module_of_the_experiment("outcomes", monkeypatch)
+    assert outcomes.section(tmp_path) == []
+    first = {
+        "saddle_success": {"value": 0.4, "n": 30},
+        "saddle_gradients": {"value": 50.0, "n": 10},
+        "zpe_mae": {"value": 0.1, "n": 60},
+    }
+    model = {"saddle_success": {"value": 0.5, "n": 30}, "saddle_gradients": {"value": 40.0, "n": 10}}
+    intervals = {
+        "saddle_success": {"difference": [-0.1, 0.3], "relative": [-0.2, 0.9]},
+        "saddle_gradients": {"difference": [-15.0, -5.0], "relative": [-0.3, -0.1]},
+        "zpe_mae": {"difference": [-0.1, 0.1], "relative": [-1.0, 1.0]},
+    }
+    compared = {"first": first, "model": model, "intervals": intervals}
+    content = {"reactions": 30, "models": {"E-F": {"against_first": None}, "E-F-H": {"against_first": compared}}}
+    (tmp_path / "outcomes.json").write_text(json.dumps(content))
+    lines = outcomes.section(tmp_path)
+    assert "on 30 held-out reactions" in lines[2]
+    rows = {line.split(" | ")[0]: line for line in lines if line.startswith("| ")}
+    assert rows["| transition states found that connect the right ends, %"].endswith(
+        "| 40.0 (30) | 50.0 (30) | +10 (-10 to +30) |"
+    )
+    assert rows["| force calls of a search with the model's Hessian"].endswith(
+        "| 50.0 (10) | 40.0 (10) | -20 % (-30 to -10) |"
+    )
+    assert rows["| zero-point energy MAE, meV"].endswith("| 100 (60) | – | – |")
+
+
+def test_a_folder_of_stores_is_of_one_data_set(tmp_path, monkeypatch):
+    stores = module_of_the_experiment("stores", monkeypatch)
+    small = ROOT / "datasets" / "reactions-xtb" / "small.zarr.zip"
+    stores.make_stores(small, tmp_path / "stores")
+    assert len(HessianStore(tmp_path / "stores" / "all.zarr")) == 420
+    stores.make_stores(small, tmp_path / "stores")  # again: nothing to do
+    with pytest.raises(StoreError, match="made from another data set"):
+        stores.make_stores(small.with_name("reactions-xtb.zarr"), tmp_path / "stores")
+    foreign = ROOT / "tests" / "conformance" / "valid" / "rich.zarr.zip"
+    with pytest.raises(StoreError, match="no split scheme 'reaction'"):
+        stores.make_stores(foreign, tmp_path / "others")
+    assert not (tmp_path / "others").exists()
