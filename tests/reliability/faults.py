@@ -600,12 +600,13 @@ def many_offsets(folder: Path, geometries: int) -> Result:
     levels = [{"method": "none"}]
     builder.finish({"version": VERSION, "counts": counts, "levels_of_theory": levels, "provenance": provenance})
     code = (
-        "import sys, time, resource, random; from nequip_hessian.store import HessianStore; t = time.perf_counter(); "
+        "import sys, time, random; from nequip_hessian.store import HessianStore; t = time.perf_counter(); "
         "s = HessianStore(sys.argv[1]); n = len(s); a = time.perf_counter() - t; t = time.perf_counter(); "
         "ok = all(float(s.packed(i)[0]) == i % 97 for i in random.Random(0).sample(range(n), 1000)); "
         "b = time.perf_counter() - t; "
-        "print(n, ok, a, b, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    )
+        "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM')); "
+        "print(n, ok, a, b, int(peak.split()[1]) / 1024)"
+    )  # ru_maxrss would be that of the parent before the exec
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     number, good, opened, read_, memory = done.stdout.split() if done.returncode == 0 else ("0", "False", "0", "0", "0")
     shutil.rmtree(path)
