@@ -208,6 +208,7 @@ def main() -> int:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
     args = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of small molecules wait for each other
     if args.reactions is not None and args.reactions < 3:
         parser.error(f"--reactions: expected 3 or more, so that each part of a split has one, found {args.reactions}")
     if args.processes < 1:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +26,10 @@ from nequip_hessian.errors import StoreError
 
 UPDATES = 1000
 TRIED_RATES = (0.003, 0.01, 0.03, 0.1)
-FORCE_SHARES = (1.0, 10.0)
+FORCE_SHARE = 10.0
+EVEN_RATES = (0.01, 0.03)  # with even shares of energy and forces, or more forces
 ENERGY_SHARES = ((10.0, 0.03), (30.0, 0.01), (100.0, 0.03))  # with the learning rate
-HESSIAN_SHARES = (0.01, 0.03, 0.1)
+HESSIAN_SHARES = (0.003, 0.01, 0.03, 0.1)
 STATIONARY_RATES = (0.003, 0.01, 0.03)
 STAGES = ("E-F", "E-F-H", "stationary")
 EVEN = {"total_energy": 1.0, "forces": 1.0}
@@ -43,10 +45,9 @@ def trials(stage: str) -> dict[str, tuple[Run, list[str]]]:
     if stage == "E-F":
         for rate in TRIED_RATES:
             found[f"E-F, learning rate {rate:g}"] = _trial("E-F", EVEN, rate)
-        rate = RATES["mixed"]
-        for share in FORCE_SHARES[1:]:
-            coeffs = {"total_energy": 1.0, "forces": share}
-            found[f"E-F, learning rate {rate:g}, forces {share:g}"] = _trial("E-F", coeffs, rate)
+        for rate in EVEN_RATES:
+            coeffs = {"total_energy": 1.0, "forces": FORCE_SHARE}
+            found[f"E-F, learning rate {rate:g}, forces {FORCE_SHARE:g}"] = _trial("E-F", coeffs, rate)
         for share, rate in ENERGY_SHARES:
             coeffs = {"total_energy": share, "forces": 1.0}
             found[f"E-F, learning rate {rate:g}, energy {share:g}"] = _trial("E-F", coeffs, rate)
@@ -60,6 +61,9 @@ def trials(stage: str) -> dict[str, tuple[Run, list[str]]]:
                 name = f"{arm} on stationary points, learning rate {rate:g}, shares as taken, energy scale 1 eV"
                 found[name] = _trial(arm, LOSSES[arm]["coeffs"], rate, "stationary", 1.0)
     else:
+        for rate, share in itertools.product(EVEN_RATES, HESSIAN_SHARES[1:]):
+            name = f"E-F-H, learning rate {rate:g}, Hessian {share:g}"
+            found[name] = _trial("E-F-H", {**EVEN, "hessian": share}, rate)
         rate = RATES["mixed"]
         for share in HESSIAN_SHARES:
             coeffs = {**LOSSES["E-F"]["coeffs"], "hessian": share}

@@ -142,6 +142,13 @@ def test_outcomes_are_a_table_of_what_both_models_answered(tmp_path, monkeypatch
     assert rows["| zero-point energy MAE, meV"].endswith("| 100 (60) | – | – |")
 
 
+def test_every_trial_of_the_page_is_one_of_the_command(monkeypatch):
+    tune = module_of_the_experiment("tune", monkeypatch)
+    kept = json.loads((EXPERIMENT / "tuning.json").read_text())
+    assert set(kept) == {name for stage in tune.STAGES for name in tune.trials(stage)}
+    assert (EXPERIMENT / "tuning.md").read_text() == tune.page(kept)
+
+
 def test_a_folder_of_stores_is_of_one_data_set(tmp_path, monkeypatch):
     stores = module_of_the_experiment("stores", monkeypatch)
     small = ROOT / "datasets" / "reactions-xtb" / "small.zarr.zip"
