@@ -92,13 +92,14 @@ class Checks:
 
     @property
     def quality(self) -> dict[str, float | None]:
-        """What a store keeps of it, see `StoreWriter.append`."""
-        return {
+        """What a store keeps of it, see `StoreWriter.append`: to four digits, which are those of any processor."""
+        found = {
             "largest": self.largest,
             "translation": self.translation,
             "rotation": self.rotation,
             "frequency": self.frequency_deviation,
         }
+        return {name: None if value is None else float(f"{value:.4g}") for name, value in found.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """Return what is known as a JSON-able dictionary (None left out)."""
@@ -106,6 +107,7 @@ class Checks:
         return {key: value for key, value in items.items() if value not in (None, "", [])}
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of numbers that are refused: an error says so, no warning of NumPy's
 def check(record: LabelledGeometry) -> tuple[LabelledGeometry, Checks]:
     """Check one record and fill in its kind.
 

@@ -208,8 +208,7 @@ def _check_target(target: Path, report: str | Path | None, overwrite: bool, resu
         raise StoreError(
             f"{unfinished}: left by a conversion that was killed; say --resume to go on, --overwrite to start again"
         )
-    if report is not None:
-        _check_report(Path(report), target)
+    _check_report(beside(target, ".report.json") if report is None else Path(report), target)
     if report is not None and not Path(report).parent.is_dir():
         Path(report).parent.mkdir(parents=True, exist_ok=True)
     if report is not None and not os.access(Path(report).parent, os.W_OK):

@@ -152,6 +152,9 @@ def _key(atoms: bytes, size: int, trace: int) -> bytes:
 
 def _box(record: LabelledGeometry, values: npt.NDArray[np.float64]) -> tuple[bytes, int, int]:
     atoms = (b"H" if record.hessian is not None else b"F") + np.asarray(record.numbers).tobytes()
+    if np.any(record.pbc):  # a crystal is no copy of a molecule, nor of another cell
+        cell = np.asarray(record.cell)
+        atoms += np.asarray(record.pbc).tobytes() + (np.round(cell @ cell.T, 2) + 0.0).tobytes()
     return atoms, round(float(values[:3].sum()) / _CELL), round(float(values[3:].sum()) / _CELL)
 
 

@@ -20,9 +20,11 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from threading import Thread
+from threading import RLock, Thread
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
+
+from tqdm import tqdm
 
 from nequip_hessian.errors import ConfigError, MissingExtraError, OptionError
 
@@ -156,6 +158,7 @@ def _until_broken(
 
 def _start_worker(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback
+    tqdm.set_lock(RLock())  # its own is a semaphore between processes, which nobody gives back
     Thread(target=_end_with_parent, daemon=True).start()
     for name in THREAD_VARIABLES:
         os.environ[name] = str(threads)

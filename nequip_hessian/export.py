@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from nequip_hessian.errors import ConfigError, FormatError, HessianDataError, OptionError, StoreError
 from nequip_hessian.formats._sink import new_file, new_folder, require_molecule, whole_hessian
-from nequip_hessian.places import require_name
+from nequip_hessian.places import refuse_same, require_name
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import HessianStore
 
@@ -178,6 +178,7 @@ def export(
     target, path = TARGETS[format], require_name(output)
     opened = HessianStore(store)
     indices = chosen(opened, select)
+    refuse_same(path, store)
     _check_output(path, overwrite)
     run = _Run(opened, target, indices, progress)
     single = len(indices) == 1 and (target.layout == "folder" or (target.layout == "file" and _is_file(path, target)))

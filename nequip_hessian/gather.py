@@ -93,6 +93,8 @@ def gather(inputs: Iterable[str | Path]) -> list[Input]:
     named = [str(entry) for entry in inputs]
     if not named:
         raise OptionError("expected at least one file, pattern, folder or @list")
+    if not all(entry.strip() for entry in named):
+        raise OptionError("an input is empty: expected a file, pattern, folder or @list; was a variable not set?")
     for entry in named:
         for item in _expand(entry, Path()):
             found.setdefault(os.path.abspath(item.path), item)
@@ -194,6 +196,8 @@ def _from_list(path: Path, lists: tuple[str, ...]) -> list[Input]:
     place = os.path.realpath(path)
     if place in lists:
         raise FormatError(f"@{path}: this list names itself, or another list that names it; take that line out")
+    if path.exists() and not path.is_file():
+        raise FormatError(f"@{path}: expected a text file, found a folder, pipe or device")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as exc:

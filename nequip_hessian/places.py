@@ -29,6 +29,16 @@ def require_name(path: str | Path) -> Path:
     return path
 
 
+def refuse_same(output: str | Path, store: str | Path) -> None:
+    """Refuse to write over the store that is read.
+
+    Raises:
+        OptionError: both are one file or folder.
+    """
+    if os.path.exists(output) and os.path.exists(store) and os.path.samefile(output, store):
+        raise OptionError(f"output {output}: is the store that is read; name another file")
+
+
 def refuse_address(path: str | Path) -> None:
     """Refuse what is no place on this machine.
 

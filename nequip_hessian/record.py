@@ -71,6 +71,7 @@ UNKNOWN_LEVEL: Final = LevelOfTheory(method="unknown")
 
 _NAMES = ("label", "kind", "role", "group", "charge", "multiplicity")  # that say which one it is
 _SCALARS = frozenset((*_NAMES, "energy", "path_coordinate", "level", "provenance"))  # no array depends on them
+_MOST_CHARGE = 32767  # what a store keeps them in
 _ARRAYS = ("forces", "hessian", "products", "dipole_derivatives", "born_charges", "frequencies")
 
 
@@ -277,8 +278,10 @@ class LabelledGeometry:
         for name in ("charge", "multiplicity"):
             value = getattr(self, name)
             if value is not None:
-                if int(value) != value:
-                    raise RecordError(f"{name}: expected an integer, found {value!r}{self._where()}")
+                if int(value) != value or abs(value) > _MOST_CHARGE:
+                    raise RecordError(
+                        f"{name}: expected an integer of at most {_MOST_CHARGE} in size, found {value}{self._where()}"
+                    )
                 self._put(name, int(value))
         if self.multiplicity is not None and self.multiplicity < 1:
             raise RecordError(f"multiplicity: expected 1 or more, found {self.multiplicity}{self._where()}")

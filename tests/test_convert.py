@@ -469,6 +469,16 @@ def test_other_forces_at_the_same_geometry_and_hessian_are_named(formaldehyde):
     assert seen.find(formaldehyde.replace(forces=None), "third").contradiction == ""
 
 
+def test_a_crystal_is_no_duplicate_of_a_molecule(tmp_path, formaldehyde):
+    free = formaldehyde.replace(frequencies=None, label="free")
+    cells = [free.replace(cell=size * np.eye(3), pbc=True, label=str(size)) for size in (12.0, 12.0, 14.0)]
+    write_extxyz(tmp_path / "a.xyz", [free, *cells])
+    report = convert([tmp_path / "a.xyz"], tmp_path / "s.zarr")
+    assert [entry.status for entry in report.entries] == ["taken", "taken", "duplicate", "taken"]
+    assert "duplicate: " in report.table()
+    assert "a.xyz [2]: same geometry" in report.table()
+
+
 def test_displacements_of_finite_differences_are_not_duplicates(tmp_path, formaldehyde):
     records = []
     for i, step in enumerate((0.0, 1e-4, 1e-3, 1e-3)):
@@ -743,12 +753,14 @@ def test_store_keeps_the_residuals_of_the_report(real_store):
     stored = stored_quality(real_store)
     assert set(stored) == set(QUALITY)
     for name, key in zip(QUALITY, (*QUALITY[:3], "frequency_deviation"), strict=True):
-        np.testing.assert_array_equal(stored[name], np.float32([one.get(key, np.nan) for one in taken]))
+        np.testing.assert_allclose(stored[name], [one.get(key, np.nan) for one in taken], rtol=1e-4)  # four digits
     assert np.isnan(stored["translation"]).sum() == 1  # a partial one
     for index, record in enumerate(HessianStore(real_store)):
-        assert stored["largest"][index] == pytest.approx(np.max(np.abs(record.hessian)))
+        assert stored["largest"][index] == pytest.approx(np.max(np.abs(record.hessian)), rel=1e-4)
         if record.active is None:
-            assert stored["translation"][index] == pytest.approx(translation_residual(record.hessian), abs=1e-12)
+            assert stored["translation"][index] == pytest.approx(
+                translation_residual(record.hessian), rel=1e-4, abs=1e-12
+            )
     assert set(validate(real_store).counts) == {"HZ-1.5"}  # a level of theory that its file does not name
 
 
@@ -798,7 +810,7 @@ def test_residuals_of_the_source_stay_when_it_is_projected(tmp_path, formaldehyd
     assert run(written(tmp_path, record), "-o", tmp_path / "s.zarr", "--project", "asr") == 0
     (stored,) = stored_quality(tmp_path / "s.zarr")["translation"]
     assert "frequency" not in stored_quality(tmp_path / "s.zarr")  # none are printed
-    assert stored == pytest.approx(translation_residual(record.hessian))
+    assert stored == pytest.approx(translation_residual(record.hessian), rel=1e-4)
     assert translation_residual(HessianStore(tmp_path / "s.zarr")[0].hessian) < 1e-9
 
 

@@ -221,3 +221,83 @@ def test_the_report_of_labels_replaces_a_report_and_nothing_else(tmp_path, capsy
     assert geometry.read_bytes() == before
     assert main([*command, "--json", str(report)]) == 0
     assert main([*command, "--json", str(report), "--overwrite"]) == 0
+
+
+def test_the_store_that_is_read_is_never_the_output(small_store, tmp_path, capsys):
+    """Not even with --overwrite, and a card replaces a card only."""
+    from nequip_hessian.store.repack import repack
+
+    repack(small_store, tmp_path / "s.zip", profile="publish")
+    before = (tmp_path / "s.zip").read_bytes()
+    (tmp_path / "job.log").write_text("mine")
+    card = ["--title", "a", "--version-of-data", "1", "--description", "b", "--license", "MIT", "--author", "A"]
+    for command in (
+        ["info", "s.zip", "--html", "s.zip"],
+        ["export", "s.zip", "--format", "extxyz", "-o", "s.zip"],
+        ["card", "s.zip", *card, "-o", "s.zip"],
+        ["card", "s.zip", *card, "-o", "job.log"],
+    ):
+        words = [str(tmp_path / word) if word in ("s.zip", "job.log") else word for word in command]
+        assert main([*words, "--overwrite"]) in (1, 2), command
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert (tmp_path / "s.zip").read_bytes() == before
+    assert (tmp_path / "job.log").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.log", "s.zip"]
+
+
+def test_files_of_the_user_beside_a_target_stay(tmp_path, capsys):
+    """Folders have names of ours, and reports: what lies there and is not ours is not touched."""
+    molecule("H2O").write(tmp_path / "a.xyz")
+    for folder in ("s.zarr.parts", "l.zarr.journal"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "notes.txt").write_text("mine")
+    (tmp_path / "r.zarr.report.json").write_text("mine")
+    log = str(DATA / "water_hf_pyscf.json")
+    assert main(["convert", log, "-o", str(tmp_path / "s.zarr")]) == 0
+    assert main(["label", str(tmp_path / "a.xyz"), "--engine", "tblite", "-o", str(tmp_path / "l.zarr")]) == 0
+    assert main(["convert", log, "-o", str(tmp_path / "r.zarr")]) == 1
+    assert "is no report of a conversion" in capsys.readouterr().err
+    for name in ("s.zarr.parts/notes.txt", "l.zarr.journal/notes.txt", "r.zarr.report.json"):
+        assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("value", ["40000", "0.5"])
+def test_a_charge_that_no_store_holds_is_told_with_its_frame(tmp_path, capsys, value):
+    for name, charge in (("good.xyz", "0"), ("bad.xyz", value)):
+        atoms = molecule("H2O")
+        atoms.info["charge"] = float(charge) if "." in charge else int(charge)
+        atoms.info["energy"] = -1.0
+        write(tmp_path / name, atoms, format="extxyz")
+    bad, good, target = (str(tmp_path / name) for name in ("bad.xyz", "good.xyz", "q.zarr"))
+    assert main(["convert", bad, "-o", target, "--without-hessian"]) == 1
+    error = capsys.readouterr().err
+    assert "frame 0: charge: expected an integer" in error
+    assert f"found {value}" in error
+    assert main(["convert", bad, good, "-o", target, "--without-hessian"]) == 3
+    assert len(HessianStore(target)) == 1
+    capsys.readouterr()
+    assert main(["label", good, bad, "--engine", "tblite", "-o", str(tmp_path / "l.zarr")]) == 1
+    assert "bad.xyz, geometry 0: charge: expected an integer" in capsys.readouterr().err
+
+
+def test_an_empty_input_is_not_the_current_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "water.json").write_bytes((DATA / "water_hf_pyscf.json").read_bytes())
+    assert main(["convert", "", "-o", "s.zarr"]) in (1, 2)
+    assert "was a variable not set" in capsys.readouterr().err
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_pipes_given_to_label_and_as_a_list_do_not_hang(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.xyz")
+    assert main(["label", str(tmp_path / "pipe.xyz"), "--engine", "tblite", "-o", str(tmp_path / "l.zarr")]) == 1
+    assert main(["convert", f"@{tmp_path / 'pipe.xyz'}", "-o", str(tmp_path / "s.zarr")]) == 1
+    assert capsys.readouterr().err.count("pipe or device") == 2
+
+
+def test_a_label_run_of_nothing_leaves_nothing(tmp_path, capsys):
+    molecule("H2O").write(tmp_path / "a.xyz")
+    words = [str(tmp_path / "a.xyz"), "--engine", "tblite", "--charge", "1", "--multiplicity", "1"]
+    assert main(["label", *words, "-o", str(tmp_path / "l.zarr")]) == 1
+    assert "journal" not in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["a.xyz"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from nequip_hessian.cli._show import plain
 from nequip_hessian.errors import OptionError, StoreError
-from nequip_hessian.places import beside
+from nequip_hessian.places import beside, refuse_same
 
 EXAMPLES = """examples:
   nequip-hessian card store.zarr -o card.yaml --title "Small reactions" --version-of-data 1.0 \\
@@ -73,12 +73,15 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _write(args: argparse.Namespace) -> int:
-    from nequip_hessian.store.card import make_card, to_yaml
+    from nequip_hessian.store.card import make_card, read_card, to_yaml
 
     target = None if args.output == "-" else Path(args.output)
-    if target is not None and os.path.lexists(target) and not args.overwrite:
-        raise StoreError(f"{target}: exists already; name another file or say --overwrite")
     new = None if target is None else beside(target, ".new", prefix=".")
+    if target is not None and os.path.lexists(target):
+        refuse_same(target, args.path)
+        if not args.overwrite:
+            raise StoreError(f"{target}: exists already; name another file or say --overwrite")
+        read_card(target)  # replaces cards only
     text = to_yaml(make_card(args.path, _authored(args)))
     if target is None or new is None:
         sys.stdout.write(text)

@@ -8,7 +8,7 @@ from typing import Any
 
 from nequip_hessian.cli._show import plain
 from nequip_hessian.errors import ConfigError
-from nequip_hessian.places import require_name
+from nequip_hessian.places import refuse_same, require_name
 
 EXAMPLES = """examples:
   nequip-hessian info store.zarr             sizes, elements, labels, reactions, splits, histograms
@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the summary."""
     from nequip_hessian.store.summary import summarise
 
+    if args.html:
+        refuse_same(args.html, args.path)
     if args.html and require_name(args.html).exists() and not args.overwrite:
         raise ConfigError(f"{args.html} is there already; name another file or give --overwrite")
     facts = summarise(args.path)

@@ -7,12 +7,12 @@ as good as a new one, and one of a file that has changed since is never found.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import platform
-import shutil
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -73,8 +73,12 @@ class Parts:
         self.path(source).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the folder and all in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the parts, and the folder if nothing else is in it."""
+        for pattern in ("*.part", "*.new"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ class ConversionReport:
         if len(found.levels) > 1:
             named = ", ".join(f"{level} ({number})" for level, number in found.levels.most_common(8))
             lines.append(
-                f"warning: {len(found.levels)} levels of theory in one store, a model is trained on one: {named}"
+                f"warning: {len(found.levels)} methods with basis sets in one store, a model is trained on one: {named}"
             )
         counts = ", ".join(f"{number} {status}" for status, number in self.counts.items() if number)
         return "\n".join([*lines, f"{counts or 'no input'} -> {self.output or 'nothing written'}"])
@@ -245,7 +245,8 @@ class _Survey:
     def add(self, entry: Entry) -> None:
         """Take one entry into account."""
         if entry.status == "duplicate" and len(self.duplicates) < self._most:
-            self.duplicates.append(f"duplicate: {entry.source}: {entry.reason}")
+            place = f" [{entry.index}]" if entry.index else ""
+            self.duplicates.append(_plain_name(f"duplicate: {entry.source}{place}: {entry.reason}"))
         if entry.status == "taken":
             self._add_taken(entry)
         checks = entry.checks.warnings if entry.checks and entry.status == "taken" else ()
@@ -276,6 +277,11 @@ class _Survey:
         return lines
 
 
+def _plain_name(text: str) -> str:
+    """Return a name that stays in its line."""
+    return re.sub(r"[\x00-\x1f\x7f]", "?", text)
+
+
 _HEADER: Final = ("source", "formula", "kind", "identities", "max|H|", "asym", "transl", "rot", "freq")
 
 
@@ -285,7 +291,7 @@ def _cells(row: tuple[str, ...], widths: list[int]) -> list[str]:
 
 def _short(entry: Entry, base: str) -> str:
     name = os.path.relpath(entry.source, base) if base else entry.source
-    name = name if not entry.index else f"{name} [{entry.index}]"
+    name = _plain_name(name if not entry.index else f"{name} [{entry.index}]")
     return name if len(name) <= 48 else "..." + name[-45:]
 
 

@@ -167,7 +167,7 @@ def _dipole(source: Source, value: Any, n: int, index: int) -> npt.NDArray[np.fl
 
 
 def _level(source: Source, value: Any, index: int) -> LevelOfTheory:
-    if value is None:
+    if value is None or np.size(value) == 0 or value == "":
         return LevelOfTheory("unknown")
     try:
         content = json.loads(value) if isinstance(value, str) and value.lstrip().startswith("{") else value

@@ -37,6 +37,6 @@ def central_differences(
 
 
 def check_displacement(displacement: float) -> None:
-    """Raise EngineError unless 0 < displacement <= 0.1 angstrom."""
-    if not 0 < displacement <= 0.1:
-        raise OptionError(f"displacement: expected a step between 0 and 0.1 angstrom, found {displacement}")
+    """Raise OptionError unless 1e-5 <= displacement <= 0.1 angstrom: forces have no more digits, or curve."""
+    if not 1e-5 <= displacement <= 0.1:
+        raise OptionError(f"displacement: expected a step from 0.00001 to 0.1 angstrom, found {displacement:g}")

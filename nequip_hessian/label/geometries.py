@@ -99,6 +99,8 @@ def _frames(path: Path) -> Iterator[tuple[int, Atoms, str]]:
         raise FormatError(f"{path}: expected a file of geometries, found a folder")
     if not path.exists():
         raise FileNotFoundError(2, "no such file", str(path))
+    if not path.is_file():
+        raise FormatError(f"{path}: expected a file of geometries, found a pipe or device")
     index = -1
     try:
         for index, atoms in enumerate(iread(path, index=":")):

@@ -8,11 +8,11 @@ renamed, and a change of settings never takes an old label for a new one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
-import shutil
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -88,5 +88,14 @@ class Journal:
         aside.replace(self._path(key))
 
     def remove(self) -> None:
-        """Remove the folder and all in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove what was put in, and the folder if nothing else is in it."""
+        for pattern in ("*.npz", "*.failed", "*.part"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no finished label in it."""
+        return next(self.folder.glob("*.npz"), None) is None

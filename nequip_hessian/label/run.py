@@ -143,7 +143,7 @@ def label(
                     store.append(record, found.quality)
                 store.add_provenance({"routine": "label", **_facts(engine, hessian), **(provenance or {})})
         report.failures.sort(key=lambda failure: failure.index)
-        if not report.failures:
+        if not report.failures or journal.empty:
             journal.remove()
         elif journal.folder.is_dir():
             report.journal = str(journal.folder)

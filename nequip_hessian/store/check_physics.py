@@ -160,7 +160,8 @@ def _check_fields(record: LabelledGeometry, index: int, report: ValidationReport
     if record.dipole_derivatives is not None and not periodic:
         worst, charge = dipole_sum(record.dipole_derivatives, record.charge)
         if worst > DIPOLE_SUM:
-            expected = f"a sum over the atoms of {charge:g} e times the identity within {DIPOLE_SUM}"
+            multiple = "a multiple of" if record.charge is None else f"{charge:g} e times"
+            expected = f"a sum over the atoms of {multiple} the identity within {DIPOLE_SUM}"
             report.add("HZ-4.12", "dipole/derivative", expected, f"{worst:.3g} e from it", index)
     if record.born_charges is not None and periodic:
         worst = born_mean(record.born_charges)

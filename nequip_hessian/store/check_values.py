@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -114,13 +114,8 @@ class ValueChecker:
             self._report.add("HZ-3.2", path, f"{end} at the end, the length of {RAGGED[path][0]}", str(values[-1]))
 
     def _stream(self, path: str, sound: bool) -> None:
-        rows = open_rows(self._files, path)  # a second handle: nothing is kept
-        if rows is None:
-            raise StoreError(f"{self._files.path}: {path} vanished while it was read")
-        step = max(1, BLOCK_BYTES // max(1, rows.dtype.itemsize * int(np.prod(rows.shape[1:], dtype=int))))
         digest = hashlib.sha256()
-        for start in range(0, rows.shape[0], step):
-            block = np.ascontiguousarray(rows.rows(start, min(start + step, rows.shape[0])))
+        for start, block in blocks_of(self._files, path):
             digest.update(block.tobytes())
             if path in ELEMENT_TESTS:
                 self._test_block(path, block, start, sound)
@@ -273,3 +268,30 @@ class ValueChecker:
 
 def _is_split(path: str) -> bool:
     return path.startswith(SPLIT_PREFIX)
+
+
+def blocks_of(files: Files, path: str) -> Iterator[tuple[int, AnyArray]]:
+    """Yield (first row, rows) of an array from its beginning to its end, a few megabytes at a time."""
+    rows = open_rows(files, path)  # a handle of its own: nothing is kept
+    if rows is None:
+        raise StoreError(f"{files.path}: {path} vanished while it was read")
+    step = max(1, BLOCK_BYTES // max(1, rows.dtype.itemsize * int(np.prod(rows.shape[1:], dtype=int))))
+    for start in range(0, rows.shape[0], step):
+        yield start, np.ascontiguousarray(rows.rows(start, min(start + step, rows.shape[0])))
+
+
+def refuse_damaged(files: Files, attributes: Mapping[str, Any]) -> None:
+    """Hold every array against its checksum, before its values get a new one.
+
+    Raises:
+        StoreError: one has other values than its checksum was made of.
+    """
+    for path, expected in sorted(attributes["checksums"].items()):
+        digest = hashlib.sha256()
+        for _, block in blocks_of(files, path):
+            digest.update(block.tobytes())
+        if f"sha256:{digest.hexdigest()}" != expected:
+            raise StoreError(
+                f"{files.path}: {path} has other values than its checksum was made of (HZ-3.12): the store is damaged; "
+                "nequip-hessian validate says more"
+            )

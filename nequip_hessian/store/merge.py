@@ -16,8 +16,10 @@ from nequip_hessian.errors import OptionError, StoreError
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store.attributes import author_attributes, provenance_entry, same_provenance
 from nequip_hessian.store.build import Builder
+from nequip_hessian.store.check_values import refuse_damaged
 from nequip_hessian.store.checksum import canonical, content_checksum
 from nequip_hessian.store.compose import Composer, Source, group_names
+from nequip_hessian.store.files import open_files
 from nequip_hessian.store.fingerprint import fingerprints, runs_of
 from nequip_hessian.store.layout import EXTRA_GROUP, FLOATS, VERSION
 from nequip_hessian.store.quality import has_other_extra
@@ -97,6 +99,8 @@ def merge(
     _check_paths(paths)
     target = Target(output, profile=profile, overwrite=overwrite)
     stores = [HessianStore(path) for path in paths]
+    for path, store in zip(paths, stores, strict=True):
+        refuse_damaged(open_files(path), store.attributes)
     author = _author(stores, attributes)
     report = MergeReport(dropped=drop_duplicates)
     maps, entries = _unify_levels(stores, report)
@@ -204,6 +208,8 @@ def _contradiction(first: LabelledGeometry, second: LabelledGeometry) -> str | N
         if any(value is None for value in values):
             continue
         one, other = (np.asarray(value, dtype=np.float64) for value in values)
+        if name == "hessian":
+            one, other = common_blocks(first, second)
         if one.shape != other.shape:
             return name
         known = np.isfinite(one) & np.isfinite(other)
@@ -211,6 +217,17 @@ def _contradiction(first: LabelledGeometry, second: LabelledGeometry) -> str | N
         if np.any(np.abs(one[known] - other[known]) > least + scale):
             return name
     return None
+
+
+def common_blocks(first: LabelledGeometry, second: LabelledGeometry) -> list[npt.NDArray[np.float64]]:
+    """Return the blocks of two Hessians of the atoms that both are of, (n, n) each: one may be partial."""
+    atoms = [np.arange(len(r)) if r.active is None else np.asarray(r.active) for r in (first, second)]
+    common = np.intersect1d(atoms[0], atoms[1])
+    found = []
+    for record, own in zip((first, second), atoms, strict=True):
+        rows = (3 * np.searchsorted(own, common)[:, None] + np.arange(3)).ravel()
+        found.append(np.asarray(record.hessian, dtype=np.float64)[np.ix_(rows, rows)])
+    return found
 
 
 def _atoms_of_groups(store: HessianStore) -> dict[int, bytes]:

@@ -9,6 +9,7 @@ from typing import Any
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store.attributes import provenance_entry
 from nequip_hessian.store.build import Builder
+from nequip_hessian.store.check_values import refuse_damaged
 from nequip_hessian.store.compose import Composer, group_names, whole
 from nequip_hessian.store.files import Files, array_attributes, open_files, read_metadata
 from nequip_hessian.store.layout import EXTRA_GROUP, FLOATS, NAME, UUID, VERSION
@@ -40,13 +41,14 @@ def repack(
         Paths of the arrays whose checksum changed.
 
     Raises:
-        StoreError: no readable store, or something is at `output`.
+        StoreError: no readable store, one whose values are not those of its checksums, or something is at `output`.
     """
     if dtype not in (None, *FLOATS):
         raise StoreError(f"dtype: expected None, 'float32' or 'float64', found {dtype!r}")
     store, files = HessianStore(path), open_files(path)
     target = Target(output, profile=profile, overwrite=overwrite)
     old = store.attributes
+    refuse_damaged(files, old)
     with target.workshop() as built:
         builder = Builder(built, profile)
         composer = Composer([whole(store)], group_names(store), dtype)

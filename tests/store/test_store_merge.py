@@ -211,3 +211,40 @@ def test_extra_and_other_conventions_survive_a_repack(tmp_path):
 
     np.testing.assert_array_equal(zarr.open_group(tmp_path / "extra_group")["extra/anything"][:], [0, 1, 2])
     assert zarr.open_group(tmp_path / "other_convention").attrs["other"] == {"anything": 1}
+
+
+def damage(store, array):
+    """Change one byte of the values of an array of a store directory."""
+    path = sorted(path for path in (store / array).rglob("c/*") if path.is_file())[0]
+    raw = bytearray(path.read_bytes())
+    raw[3] ^= 1
+    path.write_bytes(bytes(raw))
+
+
+@pytest.mark.parametrize("array", ["hessian/data", "geometry/energy"])
+def test_a_damaged_store_gets_no_new_checksums(write, tmp_path, array, capsys):
+    bad, good = write("bad.zarr"), write("good.zarr")
+    damage(bad, array)
+    for command in (
+        ["repack", bad],
+        ["repack", bad, "--dtype", "float32"],
+        ["merge", good, bad],
+    ):
+        assert main([*map(str, command), "-o", str(tmp_path / "new.zarr")]) == 1
+        error = capsys.readouterr().err
+        assert f"{array} has other values than its checksum was made of (HZ-3.12)" in error
+        assert len(error.strip().splitlines()) == 1
+        assert not list(tmp_path.glob("new.zarr*"))
+
+
+def test_a_block_of_a_hessian_does_not_contradict_the_whole(tmp_path):
+    whole = labelled("H2O", 1)
+    part = whole.replace(hessian=whole.hessian[3:, 3:], active=[1, 2])
+    wrong = whole.replace(hessian=np.asarray(whole.hessian)[:3, :3] + np.eye(3), active=[0])
+    for name, record in (("whole", whole), ("part", part), ("wrong", wrong)):
+        with StoreWriter(tmp_path / f"{name}.zarr") as writer:
+            writer.append(record)
+    found = merge([tmp_path / "whole.zarr", tmp_path / "part.zarr"], tmp_path / "a.zarr")
+    assert (len(found.duplicates), found.contradictions) == (1, [])
+    found = merge([tmp_path / "whole.zarr", tmp_path / "wrong.zarr"], tmp_path / "b.zarr")
+    assert [one[2] for one in found.contradictions] == ["hessian"]
