@@ -62,7 +62,8 @@ def test_residuals_are_kept_with_the_labels(tmp_path):
     for index, record in enumerate(records):
         found = check(record)[1]
         assert {name: values[index] for name, values in stored.items()} == {
-            name: pytest.approx(getattr(found, name), rel=1e-6, abs=1e-6) for name in stored
+            name: pytest.approx(getattr(found, name), rel=6e-4, abs=1e-6)
+            for name in stored  # four digits
         }
 
 
