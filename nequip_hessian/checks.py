@@ -341,6 +341,12 @@ def _check_partial_frequencies(record: LabelledGeometry, hessian: npt.NDArray[np
             f"{match.deviation:.1f} cm^-1 (printed {match.printed:.2f}, recomputed {match.recomputed:.2f}): other "
             "atoms, masses or units"
         )
+    if match.deviation > FREQUENCY_WARNING:
+        found = _warn(
+            found,
+            f"frequencies of the partial Hessian differ from the printed ones by up to {match.deviation:.2g} cm^-1, "
+            "within what its asymmetry is worth: the program diagonalised one triangle",
+        )
     return replace(found, frequency_deviation=match.deviation)
 
 
