@@ -61,7 +61,8 @@ def compare(evaluation: Evaluation, model: ModelResult) -> list[str]:
             continue
         mean = f"mean absolute error of {what} {cell(name, second)} against {cell(name, first)}"
         equal = "As good" if interval is None else "Not told apart"
-        start = {"better": "Better", "worse": "Worse", "same": equal}[verdict]
+        few = ", on too few reactions or molecules to be sure" if interval is None else ""
+        start = {"better": f"Better{few}", "worse": f"Worse{few}", "same": equal}[verdict]
         sentences.append(f"{start}: {mean} ({text}; {second.n} {cases}).")
     sentences += _curvature(before, after) + _failures(model.name, before, after)
     return sentences
