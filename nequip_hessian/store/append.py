@@ -70,7 +70,8 @@ class Appender:
         """
         if not isinstance(record, LabelledGeometry):
             raise StoreError(f"geometry {len(self)}: expected a LabelledGeometry, found {type(record).__name__}")
-        self._check_range(record)
+        if record.level not in self._levels and len(self._levels) == 65536:
+            raise StoreError("more than 65536 levels of theory; what differs from record to record is no level")
         rows = {**rows_of(record), **quality_rows(quality or {})}
         self._promote(rows)
         self.between = False
@@ -117,14 +118,6 @@ class Appender:
                 hessian=unpack(hessian) if len(hessian) else None,
                 active=active if len(active) else None,
             )
-
-    def _check_range(self, record: LabelledGeometry) -> None:
-        for name, low in (("charge", -32767), ("multiplicity", 1)):
-            value = getattr(record, name)
-            if value is not None and not low <= value <= 32767:
-                raise StoreError(f"{name}: expected {low} to 32767, found {value} (geometry {len(self)})")
-        if record.level not in self._levels and len(self._levels) == 65536:
-            raise StoreError("more than 65536 levels of theory; what differs from record to record is no level")
 
     def _promote(self, rows: Mapping[str, AnyArray | None]) -> None:
         """Widen what was float32 so far where float64 arrives and no `dtype` was asked for."""

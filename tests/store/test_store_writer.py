@@ -285,11 +285,11 @@ def test_empty_store_is_refused(tmp_path):
 
 
 def test_refused_record_does_not_disturb_the_others(tmp_path, records):
-    bad = LabelledGeometry(numbers=np.array([1]), positions=np.zeros((1, 3)), charge=40000, group="new", label="bad")
+    bad = LabelledGeometry(numbers=np.array([1]), positions=np.zeros((1, 3)), group="new", label="bad")
     with StoreWriter(tmp_path / "a.zarr") as writer:
         writer.append(records[0])
-        with pytest.raises(StoreError, match="charge: expected"):
-            writer.append(bad)
+        with pytest.raises(StoreError, match="quality: unknown temperature"):
+            writer.append(bad, {"temperature": 300.0})
         writer.append(records[1])
     store = HessianStore(tmp_path / "a.zarr")
     assert len(store) == 2
