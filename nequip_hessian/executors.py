@@ -14,10 +14,11 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import RLock, Thread
@@ -26,7 +27,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from nequip_hessian.errors import ConfigError, MissingExtraError, OptionError
+from nequip_hessian.errors import ConfigError, EngineError, MissingExtraError, OptionError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -154,6 +155,37 @@ def _until_broken(
         if not finished:  # interrupted or broken: nobody waits for a calculation of hours
             for child in set(multiprocessing.active_children()) - before:
                 child.terminate()
+
+
+class Crew:
+    """Processes that stay, for short tasks that come a few at a time; they end with this one.
+
+    Args:
+        workers: processes; threads: of each
+    """
+
+    def __init__(self, workers: int, threads: int = 1) -> None:
+        self._make = partial(
+            ProcessPoolExecutor,
+            workers,
+            multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(threads,),
+        )
+        self._pool: ProcessPoolExecutor | None = None
+
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> list[R]:
+        """Return the answers in the order of the tasks; what the function raises comes through.
+
+        Raises:
+            EngineError: a process died (out of memory, or a crash in a library).
+        """
+        self._pool = self._pool or self._make()
+        try:
+            return list(self._pool.map(function, tasks))
+        except BrokenProcessPool as exc:
+            self._pool = None
+            raise EngineError(f"{Lost().reason}; try fewer workers") from exc
 
 
 def _start_worker(threads: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -122,11 +122,16 @@ class ForeignPotential(Calculator):
             full = as_square(np.asarray(self.inner.get_hessian(self._probe(atoms)), dtype=np.float64), len(atoms))
             rows = (3 * chosen[:, None] + np.arange(3)).ravel()
             return np.asarray(symmetrise(full)[0][np.ix_(rows, rows)])
-        probe, forces = self._probe(atoms), []
-        for positions in displaced(atoms.positions, self.displacement, SECOND_ORDER, chosen):
-            probe.positions = positions
-            forces.append(np.array(probe.get_forces())[chosen])
+        moved = displaced(atoms.positions, self.displacement, SECOND_ORDER, chosen)
+        forces = [forces[chosen] for forces in self._forces_at(atoms, moved)]
         return np.asarray(symmetrise(difference_hessian(forces, self.displacement, SECOND_ORDER))[0])
+
+    def _forces_at(self, atoms: Atoms, moved: Iterable[Array]) -> Iterator[Array]:
+        """Forces (N, 3), eV/angstrom, of the atoms at other positions, one after the other."""
+        probe = self._probe(atoms)
+        for positions in moved:
+            probe.positions = positions
+            yield np.array(probe.get_forces())
 
 
 def _state(atoms: Atoms) -> tuple[Any, ...]:
@@ -170,11 +175,13 @@ class PotentialSource:
         text: a NequIP file, `tblite`, `tblite:METHOD` or `ase:NAME`, see `load_potential`
         device: `cpu` or `cuda`, for NequIP files
         options: keyword arguments of an ASE calculator or of tblite's
+        workers: processes among which geometries asked for together are divided, for `tblite` and `ase:`
     """
 
     text: str
     device: str = "cpu"
     options: Mapping[str, Any] = field(default_factory=dict)
+    workers: int = 1
 
     @property
     def foreign(self) -> bool:
@@ -187,8 +194,13 @@ class PotentialSource:
         return self.foreign or self.text.endswith((".ckpt", ".nequip.zip", ".nequip.pt2", ".nequip.pth"))
 
     def load(self) -> Any:
-        """Make the calculator; raises as `load_potential`."""
-        return load_potential(self.text, device=self.device, options=self.options)
+        """Make the calculator; raises as `load_potential`, and OptionError for workers round a NequIP file."""
+        calculator = load_potential(self.text, device=self.device, options=self.options)
+        if self.workers == 1:
+            return calculator
+        from nequip_hessian.pooled import PooledPotential
+
+        return PooledPotential(calculator, self)
 
     @cached_property
     def identity(self) -> str:

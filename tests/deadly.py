@@ -14,7 +14,7 @@ class Deadly(EMT):
     Args:
         flag: a file; while it exists, CO kills the process
         pause: seconds before each answer
-        log: a file that gets a line for each calculation
+        log: a file that gets a line for each calculation: formula and process
     """
 
     def __init__(self, flag=None, pause=0.0, log=None):
@@ -25,7 +25,7 @@ class Deadly(EMT):
         time.sleep(self.pause)
         if self.log:
             with Path(self.log).open("a") as stream:
-                stream.write(f"{atoms.get_chemical_formula()}\n")
+                stream.write(f"{atoms.get_chemical_formula()} {os.getpid()}\n")
         if self.flag and Path(self.flag).exists() and atoms.get_chemical_formula() == "CO":
             os.kill(os.getpid(), signal.SIGKILL)
         super().calculate(atoms, properties, system_changes)

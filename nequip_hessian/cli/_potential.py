@@ -22,6 +22,18 @@ def add_potential_arguments(parser: Any) -> None:
     )
 
 
+def add_workers_argument(parser: Any) -> None:
+    """Add the number of processes that share the geometries one search asks for together."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="for tblite and ase:...: processes of one thread each among which images and displacements are divided "
+        "(default: 1)",
+    )
+
+
 def add_charge_arguments(parser: Any) -> None:
     """Add charge and multiplicity."""
     parser.add_argument(
@@ -82,17 +94,17 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     return value
 
 
-def potential_source(args: argparse.Namespace) -> Any:
-    """What the command line names, to be made here and in workers."""
+def potential_source(args: argparse.Namespace, workers: int = 1) -> Any:
+    """What the command line names, to be made here and in workers; `workers` as of `PotentialSource`."""
     from nequip_hessian.potentials import PotentialSource
 
     options = json_object("--calculator-options", args.calculator_options) if args.calculator_options else {}
-    return PotentialSource(args.model, args.device, options)
+    return PotentialSource(args.model, args.device, options, workers)
 
 
-def potential(args: argparse.Namespace) -> Any:
-    """Make the calculator that the command line names."""
-    return potential_source(args).load()
+def potential(args: argparse.Namespace, workers: int = 1) -> Any:
+    """Make the calculator that the command line names; `workers` as of `PotentialSource`."""
+    return potential_source(args, workers).load()
 
 
 def charged_geometries(args: argparse.Namespace, path: str) -> list[Any]:

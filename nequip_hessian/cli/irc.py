@@ -20,7 +20,11 @@ exit status: 0 both sides end at minima (and at the given ones); 1 one does not,
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
-    from nequip_hessian.cli._potential import add_potential_arguments, add_state_arguments
+    from nequip_hessian.cli._potential import (
+        add_potential_arguments,
+        add_state_arguments,
+        add_workers_argument,
+    )
 
     parser = subparsers.add_parser(
         "irc",
@@ -31,6 +35,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_potential_arguments(parser)
+    add_workers_argument(parser)
     parser.add_argument("geometry", metavar="TS", help="file with a transition state of this model")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="write the path, the minima and a page there")
     for name in ("reactant", "product"):
@@ -73,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from nequip_hessian.report.irc import from_reactant, irc_failure, irc_table, write_irc
 
     atoms = geometry(args, args.geometry)
-    source = potential_source(args)
+    source = potential_source(args, args.workers)
     calculator = source.load()
     settings = {name: getattr(args, name) for name in ("step", "points", "fmax", "hessian_every")}
     journal = None if out is None else open_journal(out / "cache", source.identity, atoms, settings)

@@ -23,7 +23,11 @@ exit status: 0 converged, with a maximum and an imaginary mode there; 1 not (wha
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
-    from nequip_hessian.cli._potential import add_potential_arguments, add_state_arguments
+    from nequip_hessian.cli._potential import (
+        add_potential_arguments,
+        add_state_arguments,
+        add_workers_argument,
+    )
 
     parser = subparsers.add_parser(
         "neb",
@@ -34,6 +38,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_potential_arguments(parser)
+    add_workers_argument(parser)
     parser.add_argument("reactant", metavar="REACTANT", help="file with the reactant")
     parser.add_argument("product", metavar="PRODUCT", help="file with the product, atoms in the same order")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="write the band, a guess and a page there")
@@ -60,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.images < 3 or args.steps < 1 or not args.fmax > 0:
         raise OptionError("neb: expected 3 or more images, one or more steps and fmax above 0")
     reactant, product = (geometry(args, path) for path in (args.reactant, args.product))
-    source = potential_source(args)
+    source = potential_source(args, args.workers)
     try:
         path = _search(source, reactant, product, {name: getattr(args, name) for name in SETTINGS}, out)
     except KeyboardInterrupt:

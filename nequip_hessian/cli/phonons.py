@@ -26,7 +26,7 @@ exit status: 0 done, with imaginary modes too (they are stated); 1 refused, or t
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
-    from nequip_hessian.cli._potential import add_potential_arguments
+    from nequip_hessian.cli._potential import add_potential_arguments, add_workers_argument
 
     parser = subparsers.add_parser(
         "phonons",
@@ -37,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_potential_arguments(parser)
+    add_workers_argument(parser)
     parser.add_argument("cell", metavar="CELL", help="unit cell: .cif, POSCAR, .extxyz, ..., or phonopy.yaml")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="write the page and all files there")
     parser.add_argument(
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     given = read_crystal(args.cell)
     atoms = given.atoms
     other = None if args.reference is None else read_reference(args.reference, atoms, args.record)
-    calculator = potential(args)
+    calculator = potential(args, args.workers)
     supercell = given.supercell if matrix is None else matrix
     born = given.born if other is None or given.born is not None else other.nac_params
     cache = PhononCache(Path(args.output) / "stages", _key(args, atoms, supercell))

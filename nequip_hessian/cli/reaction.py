@@ -27,6 +27,7 @@ def add_parser(subparsers: Any) -> None:
         add_potential_arguments,
         add_state_arguments,
         add_thermochemistry_arguments,
+        add_workers_argument,
     )
 
     parser = subparsers.add_parser(
@@ -37,6 +38,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_potential_arguments(parser)
+    add_workers_argument(parser)
     parser.add_argument("reactant", metavar="REACTANT", help="file with the reactant")
     parser.add_argument("product", metavar="PRODUCT", help="file with the product, atoms in the same order")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="write the page and all files there")
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if args.symmetry is not None:
         raise OptionError("reaction: --symmetry is for one molecule; here each symmetry number is found by itself")
     reactant, product = (geometry(args, path) for path in (args.reactant, args.product))
-    calculator = potential(args)
+    calculator = potential(args, args.workers)
     folder = Path(args.output)
     cache = JobCache(folder / "stages", _key(args, reactant, product))
     with tqdm(unit=" steps", disable=None, leave=False) as bar:
