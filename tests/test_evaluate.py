@@ -113,8 +113,8 @@ def test_the_report_is_complete_and_self_contained(report):
     assert set(re.findall(r'(?:src|href)="([^"]{5})', page)) == {"data:"}
     assert "<script" not in page
     assert "url(" not in page
-    assert page.count("<img") == len(list((out / "plots").glob("*.svg"))) == 9
-    assert len(list((out / "plots").glob("*.png"))) == 9
+    assert page.count("<img") == len(list((out / "plots").glob("*.svg"))) == 10
+    assert len(list((out / "plots").glob("*.png"))) == 10
     assert len(list((out / "paths").glob("*/HCN_to_HNC.extxyz"))) == 2
 
 

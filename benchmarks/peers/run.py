@@ -64,6 +64,7 @@ PEERS: dict[str, tuple[str, ...]] = {
         "bracex",
         "python-hostlist",
         "typeguard",
+        "einops",
     ),
     "hippynn": ("hippynn==0.1.3",),
 }

@@ -113,6 +113,11 @@ def mace(molecules: list[Molecule]) -> tuple[Work, Work, str]:
 
 def deepmd(molecules: list[Molecule]) -> tuple[Work, Work, str]:
     """DeePMD-kit's `hessian_mode` with the DPA-1 descriptor, in training; frames of one size at a time."""
+    import deepmd.env
+
+    # its compiled operators are built for one version of torch; this model trains without them (they serve compression
+    # and other descriptors)
+    deepmd.env.SHARED_LIB_DIR = Path(__file__).parent / "none"
     from deepmd.pt.model.model import get_model
     from deepmd.pt.utils import env
 

@@ -29,6 +29,9 @@ HATCHES: Final = ("", "////", "....", "xxxx", "----", "oo")
 INK: Final = "#1f2937"
 FAINT: Final = "#d1d5db"
 
+BROADENING: Final = 20.0
+"""Standard deviation of the lines in the density of frequencies, cm^-1."""
+
 _PARITY: Final = {
     "energy": ("Energy", "eV"),
     "force": ("Force component", "eV/Å"),
@@ -332,10 +335,40 @@ def frequency_error_plot(evaluation: Evaluation) -> Canvas | None:
     return canvas
 
 
+def spectra_plot(evaluation: Evaluation) -> Canvas | None:
+    """Density of the frequencies of all stationary points, reference and models; None without modes."""
+    samples = [model.parity.get("frequency", (np.zeros(0), np.zeros(0))) for model in evaluation.models]
+    longest = max((pair[0] for pair in samples), key=len, default=np.zeros(0))
+    if not len(longest):
+        return None
+    everything = np.concatenate([longest, *(pair[1] for pair in samples)])
+    low, high = (float(f(everything)) for f in (np.min, np.max))
+    grid = np.linspace(max(low, -3000.0) - 4 * BROADENING, min(high, 6000.0) + 4 * BROADENING, 2000)
+    canvas, (axis,) = new_canvas(7.2, 3.0, 1, 1)
+    axis.fill_between(grid, broadened(longest, grid), color=FAINT, lw=0, label="reference")
+    for position, (model, (_, found)) in enumerate(zip(evaluation.models, samples, strict=True)):
+        if len(found):
+            density = broadened(found, grid)
+            axis.plot(grid, density, color=colour(position), ls=line(position), lw=1.2, label=model.name)
+    axis.set_xlim(grid[0], grid[-1])
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("frequency / cm⁻¹ (imaginary as negative)", fontsize=9)
+    axis.set_ylabel("modes per cm⁻¹", fontsize=9)
+    axis.legend(fontsize=8, frameon=False)
+    return canvas
+
+
+def broadened(frequencies: Array, grid: Array) -> Array:
+    """Sum of normalised Gaussians of width `BROADENING` at frequencies (M,), cm^-1, on a grid (K,), cm^-1: (K,), cm."""
+    apart = (grid[:, None] - frequencies[None, :]) / BROADENING
+    return np.asarray(np.exp(-0.5 * apart**2).sum(axis=1) / (BROADENING * np.sqrt(2 * np.pi)))
+
+
 def all_plots(evaluation: Evaluation) -> dict[str, Canvas]:
     """Return every plot that has something to show, by file name without ending."""
     found: dict[str, Canvas | None] = {f"parity_{quantity}": parity_plot(evaluation, quantity) for quantity in _PARITY}
     found["frequency_errors"] = frequency_error_plot(evaluation)
+    found["spectra"] = spectra_plot(evaluation)
     found["saddle_order"] = confusion_plot(evaluation)
     found["errors_by_kind"] = by_kind_plot(evaluation)
     found["reaction_profiles"] = profile_plot(evaluation)

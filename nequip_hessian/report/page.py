@@ -80,6 +80,8 @@ _CAPTIONS: Final = {
     "parity_force": "Force components.",
     "parity_hessian": "Hessian elements (lower triangle; at most 1000 elements a geometry, drawn at random).",
     "parity_frequency": "Harmonic frequencies at stationary points, imaginary ones negative, modes matched by overlap.",
+    "spectra": "Density of harmonic frequencies over all stationary points, broadened by 20 cm⁻¹.",
+    "learning_curves": "Errors on the validation set, and the loss of each epoch, in this training.",
     "frequency_errors": "Frequency error of each matched mode.",
     "saddle_order": "Number of imaginary modes (below −20 cm⁻¹, mass-weighted and projected) at stationary points.",
     "errors_by_distance": "Errors of geometries that are no stationary points, against their RMSD from the nearest.",
@@ -94,8 +96,9 @@ _ORDER: Final = {
     "Reactions": ("reaction_profiles", "irc_profiles", "saddle_calls"),
     "Dynamics": ("dynamics",),
     "Curvature": ("parity_hessian", "saddle_order"),
-    "Vibrations": ("parity_frequency", "frequency_errors"),
+    "Vibrations": ("parity_frequency", "frequency_errors", "spectra"),
     "Energies and forces": ("parity_force", "parity_energy"),
+    "Training": ("learning_curves",),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +26,8 @@ class WriteEvaluationPage(Callback):
     Rank zero does it; the others wait, without the time limit of their process group, so that a `test` that
     follows finds all of them. What goes wrong in it is a warning: the training, its checkpoints and that test are
     not touched. The predictions are kept in the folder, so that the command
-    can be repeated with more tasks later.
+    can be repeated with more tasks later. The page also shows the learning curves: the figures of every validation,
+    which checkpoints carry along, so that a restarted training shows all of them.
 
     Args:
         output: folder of the page; default: `evaluation` beside the checkpoint
@@ -80,6 +82,8 @@ class WriteEvaluationPage(Callback):
             raise ConfigError(f"WriteEvaluationPage options: {exc}; see nequip_hessian.evaluate") from None
         self.output, self.store, self.device = output, store, device
         self.baseline, self.name = dict(baseline or {}), name
+        self._validations: list[dict[str, float]] = []
+        self._before, self._began = 0.0, 0.0
         if name in self.baseline:
             raise ConfigError(f"WriteEvaluationPage: a baseline has this model's name, {name!r}; set name")
 
@@ -101,6 +105,38 @@ class WriteEvaluationPage(Callback):
         if found is None:
             raise ConfigError("WriteEvaluationPage: the training reads no Hessian store; set store")
         return Path(found)
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock of the learning curves."""
+        self._began = time.monotonic()
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Keep the figures of a validation."""
+        if trainer.sanity_checking:
+            return
+        seconds = self._before + time.monotonic() - self._began
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "seconds": round(seconds, 3)}
+        self._validations.append(row | _figures(trainer, "val"))
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Keep the loss of the epoch before, which is known only now."""
+        self._keep_loss(trainer)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Keep the loss of the last epoch."""
+        self._keep_loss(trainer)
+
+    def _keep_loss(self, trainer: lightning.Trainer) -> None:
+        if self._validations:
+            self._validations[-1] |= _figures(trainer, "train")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the learning curves."""
+        return {"validations": list(self._validations), "seconds": self._before + time.monotonic() - self._began}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the learning curves of the training that is restarted."""
+        self._validations, self._before = list(state_dict["validations"]), float(state_dict["seconds"])
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the page from the best checkpoint."""
@@ -132,7 +168,13 @@ class WriteEvaluationPage(Callback):
 
         entries = [*(f"{name}={model}" for name, model in self.baseline.items()), f"{self.name}={checkpoint}"]
         models = load_models(entries, self.device)
-        return write_report(evaluate(models, HessianStore(self._store(trainer)), out, self.options), out)
+        found = evaluate(models, HessianStore(self._store(trainer)), out, self.options)
+        return write_report(found, out, self._validations)
+
+
+def _figures(trainer: lightning.Trainer, part: str) -> dict[str, float]:
+    found = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in found if name.startswith(part) and "_epoch/" in name}
 
 
 def _wait_for_all() -> None:

@@ -1,5 +1,6 @@
 """The evaluation page that a training writes, in a real nequip-train of one epoch."""
 
+import csv
 import json
 import logging
 import os
@@ -8,12 +9,14 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 
 from nequip_hessian.calculator import HessianCalculator
 from nequip_hessian.errors import ConfigError
 from nequip_hessian.evaluate import Model, Options, evaluate
+from nequip_hessian.report.learning import learning_plot
 from nequip_hessian.store import HessianStore
 from nequip_hessian.train import WriteEvaluationPage
 
@@ -24,7 +27,7 @@ def test_nequip_train_writes_the_page_of_its_checkpoint(small_store, tmp_path):
     config = yaml.safe_load((ROOT / "configs" / "demo_energy_forces_hessians.yaml").read_text(encoding="utf-8"))
     config |= {"run": ["train"], "store": str(small_store)}
     config["data"]["split"] = "random"
-    config["trainer"] |= {"max_epochs": 1, "enable_progress_bar": False}
+    config["trainer"] |= {"max_epochs": 2, "enable_progress_bar": False}
     config["training_module"]["model"] |= {"num_layers": 1, "num_features": 4}
     page = {"_target_": "nequip_hessian.train.WriteEvaluationPage", "tasks": ["accuracy"], "split": ["random:val"]}
     config["trainer"]["callbacks"].append({**page, "baseline": {"emt": "ase:emt"}})
@@ -40,7 +43,9 @@ def test_nequip_train_writes_the_page_of_its_checkpoint(small_store, tmp_path):
     assert [model["name"] for model in document["models"]] == ["emt", "this model"]
     assert document["models"][1]["path"] == str(tmp_path / "run" / "last.ckpt")
     assert len(document["geometries"]) == 4
-    assert (out / "report.html").is_file()
+    assert "Errors on the validation set" in (out / "report.html").read_text(encoding="utf-8")
+    assert (out / "plots" / "learning_curves.svg").is_file()
+    _learning_curves_are_what_nequip_logged(out / "learning.csv", tmp_path / "run")
     # the numbers are those of the command on the same checkpoint
     again = Model("m", HessianCalculator.from_file(tmp_path / "run" / "last.ckpt"))
     options = Options(tasks=("accuracy",), split=("random:val",))
@@ -50,6 +55,39 @@ def test_nequip_train_writes_the_page_of_its_checkpoint(small_store, tmp_path):
         value = document["models"][1]["figures"][name]["value"]
         assert value == pytest.approx(figures[name].value, rel=1e-4)
         assert value > 0
+
+
+def _learning_curves_are_what_nequip_logged(path, run):
+    rows = list(csv.DictReader(path.open()))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    logged = list(csv.DictReader(next(run.rglob("metrics.csv")).open()))
+    for name in ("val0_epoch/hessian_rmse", "val0_epoch/forces_mae", "train_loss_epoch/weighted_sum"):
+        expected = [float(row[name]) for row in logged if row[name]]
+        assert [float(row[name]) for row in rows] == pytest.approx(expected, rel=1e-6), name
+        assert expected[0] != expected[1]
+
+
+def test_learning_curves_go_on_after_a_restart(small_store, tmp_path):
+    def validated(callback, epoch, error):
+        figures = {"val0_epoch/forces_rmse": error, "train_loss_step/x": 1.0}
+        state = {"sanity_checking": False, "current_epoch": epoch, "global_step": 10 * epoch}
+        callback.on_validation_end(SimpleNamespace(callback_metrics=figures, **state), None)
+
+    first, second = WriteEvaluationPage(), WriteEvaluationPage()
+    first.on_fit_start(None, None)
+    validated(first, 0, 0.5)
+    second.load_state_dict(first.state_dict())
+    second.on_fit_start(None, None)
+    validated(second, 1, 0.25)
+    rows = second.state_dict()["validations"]
+    assert [row["val0_epoch/forces_rmse"] for row in rows] == [0.5, 0.25]
+    assert rows[1]["seconds"] >= rows[0]["seconds"]
+    assert "train_loss_step/x" not in rows[0]
+    (axis,) = learning_plot(rows).axes
+    assert axis.get_title() == "Forces"
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), [0.5, 0.25])
+    assert learning_plot(rows[:1]) is None
+    assert learning_plot([{**row, "val0_epoch/forces_rmse": float("nan")} for row in rows]) is None
 
 
 def a_trainer(store, checkpoint, **fields):
