@@ -69,8 +69,9 @@ ROWS: tuple[tuple[str, str, str, float | None], ...] = (
     *((f"k = {k}, {way}", f"k{k}", way, None) for k in (2, 4, 8) for way in ("loop", "copies")),
     ("full, loop", "full", "loop", None),
     ("full, copies", "full", "copies", None),
-    ("full, loop, little memory", "full", "loop", 1.0),
-    ("full, copies, little memory", "full", "copies", 1.0),
+    ("full, loop, budget of 1.2 energy-force steps", "full", "loop", 1.2),
+    ("full, loop, budget of 2 energy-force steps", "full", "loop", 2.0),
+    ("full, copies, budget of 1.2 energy-force steps", "full", "copies", 1.2),
 )
 LONG = ("full", "of each molecule")  # rows that are not run in every turn
 COMPILED: tuple[tuple[str, str], ...] = (

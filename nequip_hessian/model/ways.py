@@ -157,6 +157,8 @@ def in_loop(model: Any, forward: Forward, data: AtomicDataDict.Type, *, memory: 
     edges, wanted = frame_edges(inputs).to(torch.float64), _products_of_frames(carries)
     groups, _ = size_groups(edges, wanted)
     room = _room(model, inputs, [(float(edges[g].sum()), int(wanted[g].max())) for g in groups], memory)
+    if room is not None:
+        groups = [part for group in groups for part in _parts_within(group, edges[group], room)]
     if len(groups) == 1:
         rest = {key: value for key, value in data.items() if key != HESSIAN_PROBE_KEY}
         out = _loop_of_group(model, forward, rest, stacked, room)
@@ -183,6 +185,18 @@ def _room(
     forces, product = graph_bytes(model, inputs)
     left = memory - forces * sum(edges for edges, _ in groups)
     return None if product * sum(edges * n for edges, n in groups) <= left else max(left, 0.0) / product
+
+
+def _parts_within(frames: torch.Tensor, edges: torch.Tensor, room: float) -> list[torch.Tensor]:
+    """Cut a group of frames so that one product of each part has room, or the part is a single frame."""
+    parts, held = [[0]], float(edges[0])
+    for position, count in enumerate(edges.tolist()[1:], start=1):
+        if held + count > room:
+            parts.append([])
+            held = 0.0
+        parts[-1].append(position)
+        held += count
+    return [frames[torch.tensor(part, device=frames.device)] for part in parts]
 
 
 def _loop_of_group(

@@ -224,6 +224,21 @@ def test_groups_have_the_gradients_of_copies(pair, monkeypatch, memory):
         torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-11)
 
 
+def test_where_not_even_one_product_of_a_group_fits_frames_go_through_alone(pair, monkeypatch):
+    mine, _ = pair
+    data = batch_of(["CH3OH", "HCN", "H2O"], 4)
+    mine.product_way, mine.product_memory = "loop", 1e12
+    expected, theirs = gradients(mine, data)
+    assert passes(monkeypatch, mine, data)[0] == [12]
+    mine.product_memory = 1.0
+    calls, found = passes(monkeypatch, mine, data)
+    assert calls == [6, 3, 3]
+    for key in ("hessian_product", "forces", "total_energy"):
+        torch.testing.assert_close(found[key], expected[key], rtol=0, atol=1e-12)
+    for one, two in zip(gradients(mine, data)[1], theirs, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-11)
+
+
 def test_products_that_cannot_be_vectorised_are_made_one_by_one(pair, monkeypatch):
     mine, _ = pair
     data = batch_of(["CH3OH", "HCN"], 4)
