@@ -74,6 +74,7 @@ ROWS: tuple[tuple[str, str, str, float | None], ...] = (
     ("full, copies, budget of 1.2 energy-force steps", "full", "copies", 1.2),
 )
 LONG = ("full", "of each molecule")  # rows that are not run in every turn
+BATCH = 8
 COMPILED: tuple[tuple[str, str], ...] = (
     ("k = 1", "k1"),
     ("k = 1, probe_fraction 0.25", "quarter"),
@@ -228,7 +229,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         memory[name] = peak_bytes(step, args.device)
     times = take_turns(wanted, args.device, args.repeats)
     step_seconds, times[first] = times[first], 1.0
-    names = [*steps, *([] if args.compile else [f"compiled: {n}" for n, _ in COMPILED])]
+    names = list(wanted) if args.only else [*steps, *([] if args.compile else [f"compiled: {n}" for n, _ in COMPILED])]
     return {
         "where": machine(args.device),
         "model": args.model,
@@ -269,7 +270,7 @@ def main() -> None:
     parser.add_argument("store", nargs="?", help="a Hessian store of molecules of H, C, N, O")
     parser.add_argument("--model", choices=["nequip", "allegro"], default="nequip")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch", type=int, default=8, help="molecules (default 8)")
+    parser.add_argument("--batch", type=int, default=BATCH, help=f"molecules (default {BATCH})")
     parser.add_argument("--atoms", type=int, nargs=2, default=[8, 14], metavar=("FROM", "TO"), help="default 8 14")
     parser.add_argument("--repeats", type=int, default=4, help="turns (default 4)")
     parser.add_argument("--compile", action="store_true", help="compiled rows too (minutes)")
@@ -286,7 +287,9 @@ def main() -> None:
         args.json.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
     if args.write is not None:
-        write_block(args.write, SCRIPT[found["model"]], table(found))
+        molecules = found["batch"]["molecules"]
+        block = SCRIPT[found["model"]] + (f" --batch {molecules}" if molecules != BATCH else "")
+        write_block(args.write, block, table(found))
 
 
 if __name__ == "__main__":
