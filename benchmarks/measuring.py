@@ -35,9 +35,17 @@ def machine(device: str = "cpu") -> str:
     )
 
 
-def seconds(work: Work, device: str = "cpu") -> float:
-    """CPU seconds of this process that some work takes; on a GPU elapsed seconds between synchronisations."""
+def seconds(work: Work, device: str = "cpu", *, allocator: str = "keeps") -> float:
+    """CPU seconds of this process that some work takes; on a GPU elapsed seconds between synchronisations.
+
+    Args:
+        work: what is measured
+        device: `cpu` or a GPU's
+        allocator: `keeps`: freed memory stays with the process, as with other allocators than glibc's; `gives back`:
+            glibc's own state, in which larger blocks go back to the system and every page of them is made anew
+    """
     if device == "cpu":
+        _allocator(allocator)
         start = time.process_time()
         work()
         return time.process_time() - start
@@ -51,8 +59,8 @@ def seconds(work: Work, device: str = "cpu") -> float:
 def peak_bytes(work: Work, device: str = "cpu") -> float:
     """Most memory that some work held at one time, bytes above what was in use before.
 
-    On a GPU what torch allocated. On a CPU the resident memory, with an allocator that hands memory back: in its usual
-    state freed memory stays with the process and is used again, unseen, and the peak of one row depends on the rows
+    On a GPU what torch allocated. On a CPU the resident memory, with an allocator that hands memory back: else freed
+    memory stays with the process and is used again, unseen, and the peak of one row depends on the rows
     before it. So for the time of the measurement every larger block is mapped on its own and unmapped when it is freed.
     Work that runs for the first time also has the pages of code that it brings into memory, a few megabytes.
 
@@ -65,26 +73,35 @@ def peak_bytes(work: Work, device: str = "cpu") -> float:
         work()
         return float(torch.cuda.max_memory_allocated() - before)
     gc.collect()
-    _allocate(block=64 * 1024, keep=0)
+    _allocator("gives all back")
     try:
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is resident now
         before = _status("VmRSS")
         work()
         return _status("VmHWM") - before
     finally:
-        _allocate(block=32 * 1024**2, keep=64 * 1024**2)  # what glibc comes to by itself
+        _allocator("gives back")
 
 
-def _allocate(block: int, keep: int) -> None:
-    """Have glibc map blocks of so many bytes on their own, and keep no more than so many that are free."""
+_ALLOCATORS = {  # blocks of how many bytes are mapped on their own, and how much free memory is kept
+    "keeps": (2**31 - 1, 2**31 - 1),
+    "gives back": (32 * 1024**2, 64 * 1024**2),  # what glibc comes to by itself
+    "gives all back": (64 * 1024, 0),
+}
+
+
+def _allocator(state: str) -> None:
+    """Set what glibc does with freed memory."""
+    block, keep = _ALLOCATORS[state]
     try:
         libc = ctypes.CDLL("libc.so.6")
         done = libc.mallopt(-3, block) and libc.mallopt(-1, keep)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
     except (OSError, AttributeError) as exc:
-        raise SystemExit("peak memory on a CPU is measured on Linux with glibc only") from exc
+        raise SystemExit("time and memory on a CPU are measured on Linux with glibc only") from exc
     if not done:
         raise SystemExit(f"glibc did not take a threshold of {block} bytes")
-    libc.malloc_trim(0)
+    if state != "keeps":
+        libc.malloc_trim(0)
 
 
 def _status(name: str) -> float:

@@ -229,6 +229,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         memory[name] = peak_bytes(step, args.device)
     times = take_turns(wanted, args.device, args.repeats)
     step_seconds, times[first] = times[first], 1.0
+    slower = {}
+    for name in (first, "k = 1") if args.device == "cpu" else ():
+        if name in wanted:
+            found = [[seconds(wanted[name], allocator=one) for one in ("gives back", "keeps")] for _ in range(3)]
+            slower[name] = float(np.median([a / b for a, b in found]))
     names = list(wanted) if args.only else [*steps, *([] if args.compile else [f"compiled: {n}" for n, _ in COMPILED])]
     return {
         "where": machine(args.device),
@@ -236,6 +241,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "batch": {"molecules": args.batch, "atoms": int(batches["plain"]["num_atoms"].sum())},
         "degrees_of_freedom": 3 * int(batches["plain"]["num_atoms"].max()),
         "turns": args.repeats,
+        "glibc": slower,
         "energy_force_step": {"seconds": step_seconds, "bytes": memory[first]},
         "rows": [
             {"name": name, "time": times.get(name), "memory": memory[name] / memory[first] if name in memory else None}
@@ -261,6 +267,9 @@ def table(found: dict[str, Any]) -> str:
         lines.append(f"| {row['name']} | {numbers[0]} | {numbers[1]} |")
     lines.append("")
     lines.append("Loader, a geometry: " + ", ".join(f"{n} {v:.0f} µs" for n, v in found["loader"].items()) + ".")
+    if found.get("glibc"):
+        ratios = ", ".join(f"{name} {ratio:.1f}" for name, ratio in found["glibc"].items())
+        lines += ["", f"Where glibc hands freed memory back to the system, steps take longer, times: {ratios}."]
     return "\n".join(lines)
 
 
