@@ -7,6 +7,7 @@ labels those too. Resumable: what is labelled is kept beside the output until th
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 import sys
@@ -25,6 +26,7 @@ from nequip_hessian.label.run import label
 from nequip_hessian.label.tblite import TbliteEngine
 from nequip_hessian.record import LabelledGeometry
 from nequip_hessian.store import HessianStore, StoreWriter
+from nequip_hessian.store.target import Target
 from nequip_hessian.units import WAVENUMBER
 
 PATH_POINTS, DISPLACED = 3, 9  # path points a side, displaced points a reaction
@@ -122,8 +124,29 @@ def names_of(records: list[dict[str, Any]]) -> list[str]:
     return [f"{index:04d} {r['smiles'][0]} >> {r['smiles'][1]}" for index, r in enumerate(records)]
 
 
+def fingerprint(geometries: list[LabelledGeometry]) -> str:
+    """What tells one list of geometries from another."""
+    digest = hashlib.sha256()
+    for geometry in geometries:
+        digest.update(f"{geometry.group} {geometry.label}".encode())
+        digest.update(np.ascontiguousarray(geometry.numbers).tobytes())
+        digest.update(np.ascontiguousarray(geometry.positions).tobytes())
+    return digest.hexdigest()
+
+
 def labelled(geometries: list[LabelledGeometry], output: Path, processes: int) -> dict[str, list[LabelledGeometry]]:
-    """Label geometries and return them by group; a store that is there already is read."""
+    """Label geometries and return them by group; a store of the same geometries that is there already is read.
+
+    Raises:
+        HessianDataError: what is there was made for others.
+    """
+    mark, wanted = output.with_suffix(".sha256"), fingerprint(geometries)
+    if mark.exists() and mark.read_text() != wanted:
+        raise HessianDataError(
+            f"{output.parent}: holds labels of other geometries, of another --reactions or --journal; name another "
+            "--work, or remove this one"
+        )
+    mark.write_text(wanted)
     if not output.exists():
         report = label(geometries, output, TbliteEngine(), workers=processes, progress=True)
         for failure in report.failures:
@@ -204,20 +227,23 @@ def main() -> int:
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument(
-        "--reactions", type=int, help="only so many reactions, 3 at least, spread over all; default: all"
+        "--reactions",
+        type=int,
+        help="about so many reactions, 3 at least, spread over the parts of the scheme `reaction`; default: all",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of small molecules wait for each other
     if args.reactions is not None and args.reactions < 3:
-        parser.error(f"--reactions: expected 3 or more, so that each part of a split has one, found {args.reactions}")
+        parser.error(f"--reactions: expected 3 or more, one for each part of a split, found {args.reactions}")
     if args.processes < 1:
         parser.error(f"--processes: expected 1 or more, found {args.processes}")
-    if args.output.exists() and not args.overwrite:
-        print(f"build.py: error: {args.output} is there already; --overwrite replaces it", file=sys.stderr)
-        return 1
     work = args.work or args.output.with_name(args.output.name + ".work")
+    if work.exists() and not work.is_dir():
+        print(f"build.py: error: --work {work}: expected a folder, found a file", file=sys.stderr)
+        return 1
     try:
+        Target(args.output, overwrite=args.overwrite)  # refuses before the labels, which take an hour, are made
         records = records_of(args.journal)
         splits = {"reaction": by_reaction(records, SEED), "composition": by_composition(records, SEED)}
         chosen = subset(splits, args.reactions or 0)

@@ -29,7 +29,7 @@ STAGES = (
     ("ends", "both ends are minima, and different molecules"),
     ("band", "a band with a barrier"),
     ("transition state", "a first-order saddle (one mode beyond 50i cm-1)"),
-    ("path", "path down both sides, ends not the same molecule"),
+    ("path", "path down both sides"),
     ("confirmed", "one closed-shell configuration, barrier below 5 eV"),
 )
 
@@ -64,10 +64,27 @@ def held_out(records: list[dict[str, Any]]) -> str:
     small = {part for r, p in zip(records, parts, strict=True) if p in ("train", "val") for part in fragments(r)}
     tests = [r for r, p in zip(records, parts, strict=True) if p == "test"]
     touched = sum(bool(fragments(r) & small) for r in tests)
+    ends = {name for r, p in zip(records, parts, strict=True) if p in ("train", "val") for name in r["names"]}
+    whole = sum(bool(ends & set(r["names"])) for r in tests)
     return (
         f"- of {len(tests)} test reactions {touched} have a fragment of at most two heavy atoms that is also one of a "
-        f"training or validation reaction, and {len({i for i, _ in shared})} an end that is the same minimum"
+        f"training or validation reaction, {whole} a whole end of the same molecules, and "
+        f"{len({i for i, _ in shared})} one that is the same minimum\n{how_hard(records, parts)}"
     )
+
+
+def how_hard(records: list[dict[str, Any]], parts: list[str]) -> str:
+    """Barriers of the training and the test reactions of the scheme `reaction`."""
+    found = []
+    for title, part in (("training", "train"), ("test", "test")):
+        members = [r for r, p in zip(records, parts, strict=True) if p == part]
+        barriers = np.array([r["barrier"] for r in members])
+        same = np.mean([kind_of(r) != "reaction" for r in members])
+        found.append(
+            f"{title} reactions: median barrier {np.median(barriers):.2f} eV, below 3 eV {np.mean(barriers < 3):.0%}, "
+            f"conformational or degenerate {same:.0%}"
+        )
+    return "- " + "; ".join(found)
 
 
 def fragments(record: dict[str, Any]) -> set[str]:
@@ -92,12 +109,14 @@ def facts(records: list[dict[str, Any]]) -> str:
     atoms = np.array([len(record["numbers"]) for record in records])
     heavy = np.array([sum(n > 1 for n in record["numbers"]) for record in records])
     walked = Counter(method for record in records for method in record["method"])
+    bonds = np.array([record["barrier"] for record in records if kind_of(record) == "reaction"])
     return "\n".join(
         [
             f"- reactions: {len(records)}, compositions: {len({formula(r) for r in records})}, "
             f"different molecules or pairs at their ends: {len({n for r in records for n in r['names']})}",
             f"- barrier: {barriers.min():.2f} to {barriers.max():.2f} eV, median {np.median(barriers):.2f}, "
-            f"below 3 eV: {np.mean(barriers < 3):.0%}",
+            f"below 3 eV: {np.mean(barriers < 3):.0%}; of those that change bonds {bonds.min():.2f} to "
+            f"{bonds.max():.2f} eV, median {np.median(bonds):.2f}, below 3 eV: {np.mean(bonds < 3):.0%}",
             f"- atoms: {atoms.min()} to {atoms.max()}, mean {atoms.mean():.1f}; "
             f"heavy atoms: {heavy.min()} to {heavy.max()}",
             f"- sides of paths: {walked['IRC']} walked, {walked['relaxed']} where the walk failed and the geometry was "

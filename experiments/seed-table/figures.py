@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nequip_hessian.errors import HessianDataError
-from nequip_hessian.evaluate import Evaluation, Options, evaluate, load_models
+from nequip_hessian.evaluate import Evaluation, Model, Options, evaluate, load_models
 from nequip_hessian.report.tables import versions
 from nequip_hessian.store import HessianStore
 from nequip_hessian.store.checksum import content_checksum
@@ -27,9 +27,8 @@ def numbers(figures: Any) -> dict[str, Any]:
     }
 
 
-def figures_of(folder: Path, stores: Path, paths: bool) -> dict[str, Any]:
-    """All figures of the last checkpoint of a run."""
-    models = load_models([f"model={folder / 'last.ckpt'}"])
+def figures_of(models: list[Model], folder: Path, stores: Path, paths: bool) -> dict[str, Any]:
+    """All figures of one model; predictions are kept in `folder`."""
     found: dict[str, Any] = {"versions": versions(), "model_sha256": models[0].checksum, "stores": {}, "figures": {}}
 
     def part(store: str, options: Options) -> Evaluation:
@@ -62,7 +61,8 @@ def main() -> int:
     parser.add_argument("--paths", action="store_true", help="search bands, too")
     args = parser.parse_args()
     try:
-        found = figures_of(args.folder, args.stores, args.paths)
+        models = load_models([f"model={args.folder / 'last.ckpt'}"])
+        found = figures_of(models, args.folder, args.stores, args.paths)
     except HessianDataError as exc:
         parser.error(str(exc))
     (args.folder / "figures.json").write_text(json.dumps(found, indent=1))

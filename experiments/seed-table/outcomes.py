@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from plan import Run
+from reading import OUTCOMES, Result
 from run import HERE, SCRIPTS, environment, train
 from stores import make_stores, reactions_store
 
@@ -55,9 +56,14 @@ FIGURES = {
 }
 
 
-def section(results: Path) -> list[str]:
-    """Table for docs/results.md; empty where there are no outcomes yet."""
-    file = results / "outcomes.json"
+def section(results: Path, runs: list[Result] = ()) -> list[str]:
+    """Table for docs/results.md; empty where there are no outcomes yet.
+
+    Args:
+        results: folder of results
+        runs: of the seed table, to tell whether these are their models
+    """
+    file = results / OUTCOMES
     if not file.exists():
         return []
     found = json.loads(file.read_text())
@@ -67,8 +73,12 @@ def section(results: Path) -> list[str]:
         "",
         f"The models of the first seed trained on `mixed`, on {found['reactions']} held-out reactions, over the cases "
         "that both answered (in brackets how many), rates over all. The change comes with the 95 % interval of a "
-        "paired bootstrap over reactions: where it holds zero the two are not told apart. Molecules are warmed by "
-        f"{RAMP['increment']} K each {RAMP['hold']} ps, to 2000 K. Made by `outcomes.py`.",
+        "paired bootstrap over reactions (–: too few for one, or none is made for that figure): where it holds zero "
+        "the two models are not told apart. It is for these two models: how much another seed of each arm would change "
+        "is not in it (the tables above have that for errors), and of so many rows one or the other lies outside by "
+        f"chance. Molecules are warmed by {RAMP['increment']} K each {RAMP['hold']} ps, to 2000 K, one run each; "
+        "GFN2-xTB itself was not warmed, so that higher is tougher, not known to be truer. "
+        f"{_which(found, runs)}Made by `outcomes.py`.",
         "",
         f"| | {' | '.join(names)} | change |",
         "|---" + "|---:" * (len(names) + 1) + "|",
@@ -80,6 +90,17 @@ def section(results: Path) -> list[str]:
         change = _change(pair, compared["intervals"].get(name), unit, scale)
         lines.append(f"| {title}{', ' + unit if unit else ''} | {' | '.join(cells)} | {change} |")
     return [*lines, ""]
+
+
+def _which(found: dict[str, Any], runs: list[Result]) -> str:
+    """Say so where the models are not those of the tables but trained again from the same settings and seed."""
+    known = {run["model_sha256"] for run in runs}
+    if not known or known & set(found.get("model_sha256", {}).values()):
+        return ""
+    return (
+        "The two were trained again for this, with settings and seed of the first runs of the tables, on another "
+        "processor, which rounds in another way: they are models like those, not the same. "
+    )
 
 
 def _cell(figure: dict[str, Any] | None, scale: float) -> str:

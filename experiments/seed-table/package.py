@@ -24,11 +24,14 @@ from reading import (
     STATIONARY,
     STORE,
     Result,
+    baseline,
     converged,
     figure_of,
     of_plan,
     read_results,
     shown,
+    unchanged,
+    values,
 )
 
 from nequip_hessian.store import HessianStore
@@ -63,7 +66,7 @@ def training_reactions(store: HessianStore) -> int:
     return len(np.unique(store.group[codes == parts.index("train")]))
 
 
-def card(result: Result, size: int, reactions: int) -> str:
+def card(result: Result, size: int, reactions: int, nothing: list[Result]) -> str:
     """The model card, in Markdown."""
     name = result["file"].removesuffix(".json")
     lines = [
@@ -89,7 +92,7 @@ def card(result: Result, size: int, reactions: int) -> str:
         lines.append(f"| {title}, {unit} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "Energies after the [composition shift](../docs/metrics.md).",
+        f"Energies after the [composition shift](../docs/metrics.md). {without_it(nothing)}",
         "",
         "| at stationary points and on reactions | |",
         "|---|---:|",
@@ -102,6 +105,8 @@ def card(result: Result, size: int, reactions: int) -> str:
                 f"| {title.split(' (')[0]}{', ' + unit if unit else ''}{of.format(*band_counts(result))} | "
                 f"{shown([] if value is None else [value], scale)} |"
             )
+    names = [band["name"] for band in result["reaction_list"]]
+    lines += ["", f"{unchanged(names)} of the {len(names)} reactions with a band change no bonds."] if names else []
     soft = figure_of(result, "stationary", "frequency_low_mae")
     torsions = (
         []
@@ -113,6 +118,12 @@ def card(result: Result, size: int, reactions: int) -> str:
         ]
     )
     return "\n".join([*lines, "", *ADVICE, *torsions, ""])
+
+
+def without_it(nothing: list[Result]) -> str:
+    """What predicting zero forces costs."""
+    cells = [shown(values(nothing, part, "force_mae"), 1000) for part in PARTS]
+    return f"Zero forces instead of the model's have force MAEs of {', '.join(cells[:-1])} and {cells[-1]} meV/Å."
 
 
 CONVERGED = "the {} of {} bands that converged"
@@ -172,7 +183,7 @@ def main() -> int:
         print(f"package.py: error: {target}: no such file; --work makes it", file=sys.stderr)
         return 1
     reactions = training_reactions(HessianStore(args.store))
-    (args.output / "README.md").write_text(card(result, target.stat().st_size, reactions))
+    (args.output / "README.md").write_text(card(result, target.stat().st_size, reactions, baseline(args.results)))
     return 0
 
 

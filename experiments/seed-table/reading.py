@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -13,6 +14,8 @@ from plan import PLANS
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 STORE = ROOT / "datasets" / "reactions-xtb" / "reactions-xtb.zarr"
+NO_MODEL = "no-model.json"  # of baseline.py
+OUTCOMES = "outcomes.json"
 ARMS = ("E", "E-F", "E-F-H")
 PARTS = {"test": "reactants, transition states, products", "test_irc": "reaction paths", "test_displaced": "displaced"}
 ERRORS = {
@@ -50,8 +53,14 @@ Result = dict[str, Any]
 
 def read_results(folder: Path) -> list[Result]:
     """All results, by name."""
-    runs = [path for path in sorted(folder.glob("*.json")) if path.name != "outcomes.json"]
+    runs = [path for path in sorted(folder.glob("*.json")) if path.name not in (OUTCOMES, NO_MODEL)]
     return [json.loads(path.read_text()) | {"file": path.name} for path in runs]
+
+
+def baseline(folder: Path) -> list[Result]:
+    """The figures of predicting nothing, as the only run of an arm; none where baseline.py has not run."""
+    file = folder / NO_MODEL
+    return [json.loads(file.read_text())] if file.exists() else []
 
 
 def figure_of(result: Result, where: str, name: str) -> float | None:
@@ -130,6 +139,13 @@ def with_common_bands(groups: dict[str, list[Result]]) -> dict[str, list[Result]
 def converged(result: Result) -> set[str]:
     """Names of the reactions whose band converged."""
     return {band["name"] for band in result["reaction_list"] if band["failure"] is None}
+
+
+def unchanged(names: list[str]) -> int:
+    """How many of these reactions the data set marks as conformational or degenerate."""
+    with (STORE.parent / "reactions.csv").open() as stream:
+        kinds = {row["name"]: row["kind"] for row in csv.DictReader(stream)}
+    return sum(kinds[name] != "reaction" for name in names)
 
 
 def timed(results: list[Result]) -> list[tuple[Result, float]]:

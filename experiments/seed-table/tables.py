@@ -15,6 +15,7 @@ from statistics import mean
 from typing import Any
 
 from estimators import section as estimators_section
+from figures import NEB_STEPS
 from outcomes import section as outcomes_section
 from pictures import arms_plot, data_efficiency_plot
 from plan import UPDATES
@@ -30,17 +31,19 @@ from reading import (
     STATIONARY,
     STORE,
     Result,
+    baseline,
     gain,
     of_plan,
     read_results,
     select,
     shown,
     timed,
+    unchanged,
     values,
     with_common_bands,
 )
 from stores import training_counts
-from summary import at_a_glance, in_short
+from summary import at_a_glance, in_short, same_seeds
 
 from nequip_hessian.errors import StoreError
 from nequip_hessian.store import HessianStore
@@ -62,18 +65,18 @@ def comparison(groups: dict[str, list[Result]], where: str, metrics: dict[str, A
     return [*lines, ""]
 
 
-def main_table(results: list[Result], data: str) -> list[str]:
+def main_table(results: list[Result], data: str, nothing: list[Result]) -> list[str]:
     """The seed's table on one training set."""
     chosen = {arm: select(results, data=data, fraction=1, arm=arm, model="nequip") for arm in ARMS}
     if not any(chosen.values()):
         return []
     seeds = ", ".join(f"{arm} {len(found)}" for arm, found in chosen.items())
     lines = [f"## Trained on {DATA[data]}", "", f"Seeds: {seeds}. Mean ± standard deviation over seeds.", ""]
-    lines += in_short(results, data)
+    lines += in_short(results, data, nothing)
     for part, title in PARTS.items():
         count = next(r for found in chosen.values() for r in found)["geometries"][part]
         lines += [f"Held-out reactions, {title} ({count} geometries)", ""]
-        lines += comparison(chosen, part, ERRORS)
+        lines += comparison({"no model": nothing, **chosen}, part, ERRORS)
     lines += ["Vibrations of the held-out stationary points, at the reference geometries", ""]
     lines += comparison(chosen, "stationary", STATIONARY)
     lines += bands(with_common_bands(chosen))
@@ -87,9 +90,11 @@ def bands(searched: dict[str, list[Result]]) -> list[str]:
     runs = [r for found in searched.values() for r in found]
     seeds = ", ".join(f"{arm} {len(found)}" for arm, found in searched.items())
     counts = [r["reactions"].get("barrier_mae", {}).get("count", 0) for r in next(iter(searched.values()))]
+    names = [band["name"] for band in runs[0]["reaction_list"]]
     lines = [
-        f"Barriers of {len(runs[0]['reaction_list'])} held-out reactions (seeds: {seeds}; bands that converged in "
-        f"every arm, seed by seed: {', '.join(map(str, counts))})",
+        f"Barriers of {len(names)} held-out reactions, {unchanged(names)} of which change no bonds (seeds: {seeds}; "
+        f"bands of 9 images and at most {NEB_STEPS} climbing steps; those that converged in every arm, seed by seed: "
+        f"{', '.join(map(str, counts))})",
         "",
     ]
     return lines + comparison(searched, "reactions", REACTIONS)
@@ -196,8 +201,7 @@ def equivalent(curves: dict[str, dict[int, list[Result]]], fraction: int, name: 
 def special_tables(results: list[Result]) -> list[str]:
     """The same time for both arms, one probe against the full matrix, and the other architecture."""
     lines: list[str] = []
-    base = {"data": "mixed", "fraction": 1, "model": "nequip"}
-    groups = {arm: select(results, arm=arm, **base) for arm in ("E-F", "E-F long", "E-F-H")}
+    groups = same_seeds(results)
     if groups["E-F long"] and groups["E-F-H"]:
         updates = groups["E-F long"][0]["run"]["updates"]
         each = {arm: mean(time for _, time in timed(groups[arm])) / 60 for arm in ("E-F", "E-F-H")}
@@ -206,7 +210,8 @@ def special_tables(results: list[Result]) -> list[str]:
         lines += [
             f"E-F-H takes more time for the same number of updates. `E-F long` is E-F with {updates} updates, the "
             f"learning rate stretched over them. An E-F-H training took {each['E-F-H']:.0f} CPU minutes; so many "
-            f"updates of E-F, by its time an update on the same processor, {stretched:.0f}. Displaced points, then "
+            f"updates of E-F, by its time an update on the same processor, {stretched:.0f}. One seed of each arm, the "
+            "same: compare the changes with the spreads over seeds in the tables above. Displaced points, then "
             "stationary points.",
             "",
         ]
@@ -218,14 +223,19 @@ def special_tables(results: list[Result]) -> list[str]:
         lines += ["## One random probe against the full matrix", ""]
         lines += [
             f"The same stationary points of at most 50 reactions, {few['E-F-H'][0]['run']['updates']} updates of "
-            f"batches of {few['E-F-H'][0]['run']['batch']}; displaced points.",
+            f"batches of {few['E-F-H'][0]['run']['batch']}; one seed; displaced points.",
             "",
         ]
         lines += comparison(few, "test_displaced", ERRORS)
         lines += [sources([r for found in few.values() for r in found]), ""]
     allegro = {arm: select(results, model="allegro", arm=arm) for arm in ("E-F", "E-F-H")}
     if allegro["E-F"] and allegro["E-F-H"]:
-        lines += ["## Allegro", "", "Training set `mixed`, displaced points.", ""]
+        lines += [
+            "## Allegro",
+            "",
+            "Training set `mixed`, one seed, the settings tuned for NequIP; displaced points.",
+            "",
+        ]
         lines += comparison(allegro, "test_displaced", ERRORS)
         lines += [sources([r for found in allegro.values() for r in found]), ""]
     return lines
@@ -246,16 +256,19 @@ def page(everything: list[Result], folder: Path, figures: Path, store: HessianSt
         f"{run['updates']} updates of batches of {run['batch']} geometries where nothing else is said, the same model, "
         "and settings that were tuned for E-F on `mixed`; on `stationary`, where forces are zero, energies are scaled "
         "by 1 eV in all arms, because E-F-H learnt little without ([tuning](../experiments/seed-table/tuning.md)). "
-        "E-F-H uses one random probe a geometry and update.",
+        "E-F-H uses one random probe a geometry and update. The models are small and short of updates: read how the "
+        "arms differ, not how good they are. `no model` is a constant energy, zero forces and a zero Hessian, what "
+        "predicting nothing costs.",
         "",
     ]
     arms_plot(results, figures / "arms.svg")
     lines += ["![errors of the three arms: a bar for the mean, a mark for each seed](figures/arms.svg)", ""]
     lines += at_a_glance(results)
+    nothing = baseline(folder)
     for data in DATA:
-        lines += main_table(results, data)
+        lines += main_table(results, data, nothing)
     lines += [*efficiency(results, figures, store), *special_tables(results)]
-    lines += outcomes_section(folder)
+    lines += outcomes_section(folder, results)
     lines += estimators_section(of_plan(everything, "estimators"), figures)
     return "\n".join([*lines, *cost_table(results)])
 

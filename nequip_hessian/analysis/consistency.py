@@ -34,7 +34,13 @@ def difference_hessian(atoms: Atoms, calculator: Any, step: float = STEP) -> npt
 
 
 def consistency_error(atoms: Atoms, calculator: Any) -> float:
-    """Relative difference, dimensionless, of a model's Hessian and the differences of its own forces."""
+    """Relative difference, dimensionless, of a model's Hessian and the differences of its own forces.
+
+    0 where both vanish, infinite where only the differences do.
+    """
     truth = difference_hessian(atoms, calculator)
     hessian = check_hessian(calculator.get_hessian(atoms), len(atoms))
-    return float(np.linalg.norm(hessian - truth) / np.linalg.norm(truth))
+    difference, size = np.linalg.norm(hessian - truth), np.linalg.norm(truth)
+    if not size:  # a model without forces
+        return 0.0 if not difference else float("inf")
+    return float(difference / size)

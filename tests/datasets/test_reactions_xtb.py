@@ -317,3 +317,24 @@ def test_commands_say_what_they_expect_before_anything_is_written(command, said,
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_building_refuses_what_it_would_replace_or_mistake_before_it_labels_anything(tmp_path):
+    def build(*options):
+        command = [sys.executable, FOLDER / "build.py", "--reactions", "3", "--processes", "1", *options]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("kept")
+    assert "is no Hessian store, so it is not replaced" in build("-o", "notes", "--overwrite")
+    assert "exists already" in build("-o", "notes")
+    (tmp_path / "file").touch()
+    assert "--work file: expected a folder" in build("-o", "x.zarr", "--work", "file")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "points.sha256").write_text("of other reactions")
+    assert "holds labels of other geometries" in build("-o", "x.zarr", "--work", "work")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "notes", "work"]
+    assert (tmp_path / "notes" / "mine.txt").read_text() == "kept"
