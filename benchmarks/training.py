@@ -11,7 +11,7 @@ long are run in every third turn only. Columns:
 
     time     CPU time (on a GPU: elapsed time between synchronisations) over that of the energy-force step
     memory   most memory that a step held at one time above what was in use before it (see measuring.py), over the same
-             of the energy-force step
+             of the energy-force step; median of three steps
 
 Below the line the full matrix as published codes take it, of the same model: molecule by molecule with
 torch.autograd.functional.hessian (a forward pass for the rows of each molecule; DeePMD-kit and SchNetPack go that
@@ -168,7 +168,8 @@ def make_rows(args: argparse.Namespace, batches: dict[str, Batch]) -> dict[str, 
     steps: dict[str, Work] = {
         "energies and forces": step_of(plain_model(args.model).to(device), energy_forces, batches["plain"])
     }
-    unit = peak_bytes(steps["energies and forces"], device) / 1e9
+    steps["energies and forces"]()
+    unit = np.median([peak_bytes(steps["energies and forces"], device) for _ in range(5)]) / 1e9
     steps["energies and forces, our model"] = step_of(our_model(args.model).to(device), energy_forces, batches["plain"])
     for name, probes, way, memory in ROWS:
         model = our_model(args.model, product_way=way, product_memory_gb=None if memory is None else memory * unit)
@@ -224,9 +225,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     wanted = {first: steps[first], **wanted}
     memory = {}
     for name, step in tqdm(wanted.items(), file=sys.stderr, disable=None, desc="memory"):
-        if "compiled" in name:
-            step()
-        memory[name] = peak_bytes(step, args.device)
+        step()  # the first one also brings code into memory, or compiles
+        memory[name] = float(np.median([peak_bytes(step, args.device) for _ in range(3)]))
     times = take_turns(wanted, args.device, args.repeats)
     step_seconds, times[first] = times[first], 1.0
     slower = {}
