@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from ase.data import chemical_symbols
 
-from nequip_hessian.curvature import mass_weight, principal_moments, rigid_motions, signed_wavenumbers
+from nequip_hessian.curvature import principal_moments
 from nequip_hessian.errors import PhysicsError
-from nequip_hessian.formats._atoms import average_masses, is_mass_of, isotopic_masses
-from nequip_hessian.frequencies import FrequencyMatch, match_frequencies
+from nequip_hessian.formats._atoms import is_mass_of, isotopic_masses
 from nequip_hessian.identities import (
     born_warnings,
     diagnose,
@@ -38,15 +37,13 @@ from nequip_hessian.limits import (
     stiffness_range,
 )
 from nequip_hessian.misprints import find_misprint
+from nequip_hessian.printed import against_printed, partial_modes, projected_wavenumbers
 from nequip_hessian.record import LabelledGeometry
-from nequip_hessian.units import WAVENUMBER
 
 LARGEST_ELEMENT: Final = 1e8  # eV/angstrom^2; beyond, a digit of an exponent was changed, and products overflow
 LARGEST_POSITION: Final = 1e8  # angstrom
 ASYMMETRY_WARNING: Final = 0.1  # eV/angstrom^2; 99 of 103 published outputs stay below 0.08
 ASYMMETRY_REFUSAL: Final = 0.05  # of the largest element; ORCA's analytic Hessians reach 0.004
-FREQUENCY_WARNING: Final = 0.5  # cm^-1; 87 of 88 published outputs stay below 0.35
-FREQUENCY_REFUSAL: Final = (2.0, 2e-3)  # cm^-1, and of the wavenumber; the worst sound published output has 1.53
 ISOTOPE_STEP: Final = 0.4  # u; isotopes of one element are about 1 u apart, an average may lie half-way
 IMPLIED_FORCE: Final = 0.5  # eV/angstrom; grid noise alone implies up to this
 _STATIONARY_KINDS: Final = ("minimum", "transition_state", "higher_saddle")
@@ -286,97 +283,8 @@ def _check_masses(record: LabelledGeometry, found: Checks) -> Checks:
 def _check_frequencies(
     record: LabelledGeometry, hessian: npt.NDArray[np.float64], found: Checks
 ) -> tuple[LabelledGeometry, Checks]:
-    wanted = record.frequencies
-    if wanted is None or len(wanted) == 0:
-        return record, found
-    if record.active is not None:
-        return record, _check_partial_frequencies(record, hessian, found)
-    masses = isotopic_masses(record.numbers) if record.masses is None else record.masses
-    match = _match(record, hessian, masses)
-    if match.deviation > FREQUENCY_WARNING and not str(record.provenance.get("masses_from", "")).startswith("file"):
-        for name, other in (("average", average_masses), ("isotopic", isotopic_masses)):
-            again = _match(record, hessian, other(record.numbers))
-            if again.deviation < match.deviation / 2:
-                record = record.replace(masses=other(record.numbers))
-                found = _warn(found, f"printed frequencies follow from {name} masses, which were taken")
-                match = again
-    if not np.isfinite(match.deviation):
-        raise PhysicsError(
-            f"{len(wanted)} frequencies are printed, which does not fit {len(record)} atoms: a job with "
-            "frozen atoms, or a list that is cut; only complete vibrational analyses are taken"
-        )
-    if not _agrees(match):
-        raise PhysicsError(
-            f"the frequencies that follow from the Hessian disagree with the printed ones by {match.deviation:.1f} "
-            f"cm^-1 (printed {match.printed:.2f}, recomputed {match.recomputed:.2f}): Hessian and frequencies are of "
-            "different geometries, masses or units"
-        )
-    if match.deviation > FREQUENCY_WARNING:
-        found = _warn(
-            found, f"recomputed frequencies differ from the printed ones by up to {match.deviation:.2g} cm^-1"
-        )
-    if match.missing:
-        found = _warn(found, f"{match.missing} mode(s) are not among the printed frequencies")
-    return record, replace(found, frequency_deviation=match.deviation)
-
-
-def _check_partial_frequencies(record: LabelledGeometry, hessian: npt.NDArray[np.float64], found: Checks) -> Checks:
-    """Of a partial Hessian the modes of the atoms that move, with nothing projected out.
-
-    Programs of differences diagonalise one triangle (CP2K the upper one), so a soft mode may differ by what
-    the asymmetry is to an eigenvalue.
-    """
-    values = partial_modes(record, hessian)
-    wanted = np.sort(np.asarray(record.frequencies))
-    if len(values) != len(wanted):
-        return _warn(found, f"{len(wanted)} frequencies are printed, {len(values)} follow from the partial Hessian")
-    worst = int(np.argmax(np.abs(values - wanted)))
-    match = FrequencyMatch(float(abs(values - wanted)[worst]), float(wanted[worst]), float(values[worst]), False, 0)
-    masses = isotopic_masses(record.numbers) if record.masses is None else record.masses
-    slack = WAVENUMBER**2 * (record.asymmetry or 0.0) / float(np.min(masses[record.active]))
-    distance = np.abs(values * np.abs(values) - wanted * np.abs(wanted))[worst]
-    if not _agrees(match) and distance > slack:
-        raise PhysicsError(
-            f"the frequencies that follow from the partial Hessian disagree with the printed ones by "
-            f"{match.deviation:.1f} cm^-1 (printed {match.printed:.2f}, recomputed {match.recomputed:.2f}): other "
-            "atoms, masses or units"
-        )
-    if match.deviation > FREQUENCY_WARNING:
-        found = _warn(
-            found,
-            f"frequencies of the partial Hessian differ from the printed ones by up to {match.deviation:.2g} cm^-1, "
-            "within what its asymmetry is worth: the program diagonalised one triangle",
-        )
-    return replace(found, frequency_deviation=match.deviation)
-
-
-def partial_modes(record: LabelledGeometry, hessian: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Wavenumbers of the atoms that move, the others held fixed.
-
-    Args:
-        record: with `active`
-        hessian: (n, n), n = 3 x active atoms, eV/angstrom^2
-
-    Returns:
-        (n,) cm^-1, ascending, imaginary negative.
-    """
-    masses = isotopic_masses(record.numbers) if record.masses is None else record.masses
-    root = np.sqrt(np.repeat(masses[record.active], 3))
-    values = signed_wavenumbers(np.linalg.eigvalsh(hessian / root[:, None] / root[None, :]))
-    return np.asarray(values, dtype=np.float64)
-
-
-def _match(
-    record: LabelledGeometry, hessian: npt.NDArray[np.float64], masses: npt.NDArray[np.floating[Any]]
-) -> FrequencyMatch:
-    return match_frequencies(
-        np.asarray(record.frequencies), hessian, record.positions, masses, periodic=bool(np.any(record.pbc))
-    )
-
-
-def _agrees(match: FrequencyMatch) -> bool:
-    absolute, relative = FREQUENCY_REFUSAL
-    return match.deviation <= absolute + relative * abs(match.printed)
+    record, deviation, warnings = against_printed(record, hessian)
+    return record, replace(found, frequency_deviation=deviation, warnings=(*found.warnings, *warnings))
 
 
 def _check_stiffest(record: LabelledGeometry, found: Checks) -> Checks:
@@ -396,27 +304,10 @@ def _count_modes(record: LabelledGeometry, hessian: npt.NDArray[np.float64], fou
     if record.active is not None:
         values = partial_modes(record, hessian)
     else:
-        values = _wavenumbers(hessian, record.positions, masses, periodic=bool(np.any(record.pbc)))
+        values = projected_wavenumbers(hessian, record.positions, masses, periodic=bool(np.any(record.pbc)))
     if not len(values):
         return replace(found, imaginary=0)
     return replace(found, imaginary=int(np.sum(values < -IMAGINARY)), lowest=float(values[0]))
-
-
-def _wavenumbers(
-    hessian: npt.NDArray[np.float64], positions: npt.NDArray[Any], masses: npt.NDArray[Any], *, periodic: bool
-) -> npt.NDArray[np.float64]:
-    """The wavenumbers of `curvature.normal_modes` without the modes, which cost most of the time and memory."""
-    weighted = mass_weight(hessian, masses)
-    reflectors, factors = np.linalg.qr(rigid_motions(positions, masses, periodic=periodic), mode="raw")
-    for index, factor in enumerate(factors):  # Q^T W Q: its last rows and columns are those without rigid motions
-        v = reflectors[index].copy()
-        v[:index], v[index] = 0.0, 1.0
-        along = factor * (weighted @ v)
-        along -= (factor / 2 * (v @ along)) * v
-        weighted -= np.outer(v, along)
-        weighted -= np.outer(along, v)
-    inner = weighted[len(factors) :, len(factors) :]
-    return np.asarray(signed_wavenumbers(np.linalg.eigvalsh(inner)), dtype=np.float64)
 
 
 def kind_of(record: LabelledGeometry, found: Checks) -> str:
