@@ -21,6 +21,7 @@ from nequip_hessian.evaluation.bench import Bench, Plan, do_all
 from nequip_hessian.evaluation.collect import bench_notes, geometry_row, model_result
 from nequip_hessian.evaluation.models import Model, load_models
 from nequip_hessian.evaluation.options import DEFAULT_TASKS, TASKS, Options
+from nequip_hessian.outputs import claim_folder
 from nequip_hessian.store import HessianStore
 
 __all__ = ["DEFAULT_TASKS", "TASKS", "Evaluation", "Model", "Options", "evaluate", "load_models"]
@@ -39,7 +40,7 @@ def evaluate(
     Args:
         models: one or more; the first is the baseline of comparisons
         store: labelled geometries
-        out: folder for `cache/`
+        out: folder for `cache/`; the command `evaluate` may go on in it
         options: what to do; None: the default tasks
         progress: show bars; None: only on a terminal
 
@@ -55,6 +56,7 @@ def evaluate(
     _refuse(models, out, options)
     indices, parts, notes = select(store, options.split, options.limit, options.reactions)
     bench = _bench(models, store, indices, out, options)
+    claim_folder(out, "evaluate")
     lost = do_all(bench, list(models), None if progress is None else not progress)
     distances = stationary_distances(store, indices)
     return Evaluation(

@@ -151,6 +151,7 @@ class Cache:
         arrays: dict[str, Any] = {name: getattr(path, name) for name in ("positions", "energies", "forces", "steps")}
         arrays |= {"converged": path.converged, "residual": path.residual, "guess": path.guess}
         arrays |= {"n_imaginary": -1 if path.n_imaginary is None else path.n_imaginary, "failure": path.failure or ""}
+        arrays["state"] = json.dumps(dict(path.state), default=_plain)
         name = _path_name(group, images, steps)
         self._save(name, arrays)
         self._answers_file(name).unlink(missing_ok=True)  # the end is kept, so the way there need not be
@@ -175,4 +176,5 @@ class Cache:
             str(kept["guess"]),
             None if count < 0 else count,
             str(kept["failure"]) or None,
+            json.loads(str(kept["state"])) if "state" in kept else {},
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from ase import Atoms
@@ -10,6 +11,9 @@ from ase.io import read
 from ase.io.formats import UnknownFileTypeError
 
 from nequip_hessian.errors import ConfigError, FormatError
+
+STATE: Final = ("charge", "multiplicity", "spin")
+"""Keys of `info` that say which electronic state a geometry is in: e; 2S + 1, under either name."""
 
 
 def require_molecule(job: str, atoms: Atoms) -> None:
@@ -34,6 +38,9 @@ def require_molecule(job: str, atoms: Atoms) -> None:
 def read_geometries(path: str | Path) -> list[Atoms]:
     """Read all geometries of a file, angstrom, without whatever labels the file has.
 
+    A job keeps of each frame its atoms, masses, cell and constraints, and of `info` the electronic state (`STATE`):
+    an energy, Hessian, level or role belongs to the geometry that was read, not to what the job makes of it.
+
     Raises:
         FormatError: not there, of no format ASE knows, damaged, or without a geometry.
     """
@@ -57,5 +64,17 @@ def read_geometries(path: str | Path) -> list[Atoms]:
             raise FormatError(f"{path}: geometry {index}: expected one or more atoms at finite positions")
         if np.any(atoms.numbers < 1):
             raise FormatError(f"{path}: geometry {index}: an atom of unknown element")
-        atoms.calc = None
-    return frames
+    return [_bare(atoms) for atoms in frames]
+
+
+def state_of(atoms: Atoms) -> dict[str, Any]:
+    """What `info` says of the electronic state; empty where it says nothing."""
+    return {name: atoms.info[name] for name in STATE if atoms.info.get(name) is not None}
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=state_of(atoms))
+    if atoms.has("masses"):
+        bare.set_masses(atoms.get_masses())
+    bare.set_constraint(atoms.constraints)
+    return bare

@@ -52,21 +52,17 @@ def follow(
     return path
 
 
-def known_minimum(
-    name: str, atoms: Atoms, calculator: Any, transition_state: Atoms, journal: JobCache | None = None
-) -> Atoms:
+def known_minimum(name: str, atoms: Atoms, calculator: Any, journal: JobCache | None = None) -> Atoms:
     """Minimise an end that a reaction coordinate should lead to.
 
     Args:
         name: of the file, for messages
-        atoms: near the minimum, angstrom; transition_state: has to have the same atoms in the same order
+        atoms: near the minimum, angstrom, with the atoms of the transition state in the same order
         calculator: ASE calculator; journal: where the minimum is kept
 
     Raises:
-        ConfigError: other atoms or another order, or one that cannot be minimised.
+        ConfigError: it cannot be minimised.
     """
-    if atoms.numbers.tolist() != transition_state.numbers.tolist():
-        raise ConfigError(f"{name}: other atoms than the transition state has, or another order of them")
     key = job_name("minimum", atoms, {})
     kept = None if journal is None else journal.relaxation(key, atoms)
     if kept is not None:

@@ -18,6 +18,7 @@ from ase import Atoms
 from tqdm import tqdm
 
 from nequip_hessian.analysis.cache import Cache
+from nequip_hessian.analysis.geometries import STATE
 from nequip_hessian.errors import OptionError
 
 Work = Callable[[Any, Any, Cache | None, str], dict[str, Any]]
@@ -48,7 +49,7 @@ class Store:
 
 def job_name(prefix: str, atoms: Atoms, settings: Mapping[str, Any]) -> str:
     """Return a name that is the same for the same geometry, masses, electronic state and settings only."""
-    state = {key: atoms.info.get(key) for key in ("charge", "multiplicity", "spin")}
+    state = {key: atoms.info.get(key) for key in STATE}
     text = json.dumps([atoms.numbers.tolist(), atoms.get_masses().tolist(), state, dict(settings)], sort_keys=True)
     digest = hashlib.sha256(text.encode() + atoms.positions.tobytes()).hexdigest()
     return f"{prefix}-{digest[:16]}"

@@ -21,8 +21,8 @@ barriers are differences of labelled electronic energies: no zero-point energy.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +33,7 @@ from ase.mep import NEB
 from ase.optimize import FIRE, LBFGS
 
 from nequip_hessian.analysis.answers import Answers
+from nequip_hessian.analysis.geometries import state_of
 from nequip_hessian.analysis.interpolation import interpolate
 from nequip_hessian.analysis.optimisation import relax
 from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms
@@ -70,6 +71,7 @@ class ReactionPath:
         guess: `geodesic` or `idpp`
         n_imaginary: imaginary modes at the highest image, None where the model gave no Hessian
         failure: why the path cannot be used, None where it can; arrays may then be empty
+        state: charge and multiplicity of the images, where they are known, as in `info` (see `geometries.state_of`)
     """
 
     positions: Array
@@ -81,6 +83,7 @@ class ReactionPath:
     guess: str = ""
     n_imaginary: int | None = None
     failure: str | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def highest(self) -> int:
@@ -103,7 +106,7 @@ class ReactionPath:
 
         frames = []
         for positions, energy, forces in zip(self.positions, self.energies, self.forces, strict=True):
-            atoms = Atoms(np.asarray(numbers, dtype=int), positions)
+            atoms = Atoms(np.asarray(numbers, dtype=int), positions, info=dict(self.state))
             atoms.calc = SinglePointCalculator(atoms, energy=float(energy), forces=forces)
             frames.append(atoms)
         return frames
@@ -264,6 +267,7 @@ def _run(
         name,
         imaginary,
         failure or _implausible(positions, energies, imaginary),
+        state_of(template),
     )
 
 

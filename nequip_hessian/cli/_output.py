@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
-from nequip_hessian.errors import ConfigError, OptionError
+from nequip_hessian.errors import OptionError
+
+_INPUTS: Final = ("geometry", "reactant", "product", "reference", "compare", "ir", "cell", "store")
 
 
 def interrupted(verb: str, *, kept: bool) -> int:
@@ -16,37 +20,47 @@ def interrupted(verb: str, *, kept: bool) -> int:
     return 130
 
 
-def folder_to_write(name: str | Path | None) -> Path | None:
-    """Make a folder for results, with its parents, and make sure that files can be put there; None stays None.
+def inputs_of(args: argparse.Namespace) -> list[str]:
+    """Everything that a command line names to be read: models in files, geometries, outputs, stores."""
+    from nequip_hessian.evaluation.models import model_text
+    from nequip_hessian.potentials import PotentialSource
+
+    models = [args.model] if "model" in args else [model_text(entry) for entry in args.models]
+    files = [text for text in models if not PotentialSource(text).foreign]
+    named = [getattr(args, name, None) for name in _INPUTS]
+    return files + [name for name in named if isinstance(name, str) and name]  # --compare of ts names no file
+
+
+def folder_to_write(args: argparse.Namespace) -> Path | None:
+    """Make sure that this verb may put its results into the folder that -o names, if it does.
+
+    The folder is made by `claim_folder`, when the rest of the command line has been found right.
 
     Raises:
-        ConfigError: a file of that name, or no permission.
+        OptionError, ConfigError: as `require_results_folder`.
     """
-    if name is None:
-        return None
-    folder = Path(name)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"output {folder}: expected a folder, found a file; name another place with -o")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise ConfigError(f"output {folder}: cannot be made: {exc.strerror or exc}") from exc
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"output {folder}: nothing can be written there: Permission denied")
-    return folder
+    from nequip_hessian.outputs import require_results_folder
+
+    return None if args.output is None else require_results_folder(args.output, args.verb, inputs_of(args))
 
 
-def file_to_write(name: str | Path | None, source: str | Path) -> Path | None:
-    """Make sure that a file of results is not the one that is read, and no folder; None stays None.
+def files_to_write(args: argparse.Namespace, *names: str) -> None:
+    """Make sure that files of results are no inputs, are different, and can be written.
+
+    Args:
+        args: the command line; names: its options that name such files, where they are given
 
     Raises:
-        OptionError: it is the same file; ConfigError: a folder of that name.
+        OptionError: two options name one file; else, with ConfigError, as `require_output_file`.
     """
-    if name is None:
-        return None
-    file = Path(name)
-    if os.path.realpath(file) == os.path.realpath(source):
-        raise OptionError(f"output {file}: is the file that is read, which would be lost; name another one with -o")
-    if file.is_dir():
-        raise ConfigError(f"output {file}: expected the name of a file, found a folder")
-    return file
+    from nequip_hessian.outputs import require_output_file
+
+    inputs, seen = inputs_of(args), set[str]()
+    for name in names:
+        file, option = getattr(args, name), "-o" if name == "output" else f"--{name}"
+        if file is None:
+            continue
+        require_output_file(file, option, inputs)
+        if os.path.realpath(file) in seen:
+            raise OptionError(f"{option} {file}: another option names the same file; name another one")
+        seen.add(os.path.realpath(file))

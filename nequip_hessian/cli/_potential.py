@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from nequip_hessian.cli._numbers import positive, whole
@@ -167,6 +168,31 @@ def geometry(args: argparse.Namespace, path: str) -> Any:
         FormatError, EngineError: as `geometries`.
     """
     return geometries(args, path)[-1]
+
+
+def same_atoms(args: argparse.Namespace, names: Sequence[str], starts: Sequence[Any]) -> dict[str, Any]:
+    """Read the geometries that options name beside the one to work on, before the work.
+
+    Args:
+        args: the command line; names: options of one geometry each, where they are given
+        starts: what each has to have the atoms of, in the same order
+
+    Returns:
+        Geometries by option.
+
+    Raises:
+        FormatError, EngineError: as `geometries`. ConfigError: other atoms or another order.
+    """
+    found = {name: geometry(args, getattr(args, name)) for name in names if getattr(args, name) is not None}
+    for name, atoms in found.items():
+        for index, start in enumerate(starts):
+            if atoms.numbers.tolist() != start.numbers.tolist():
+                which = f", geometry {index}" if len(starts) > 1 else ""
+                raise ConfigError(
+                    f"--{name} {getattr(args, name)}: expected the atoms of {args.geometry}{which} in the same order "
+                    f"({start.get_chemical_formula('reduce')}), found {atoms.get_chemical_formula('reduce')}"
+                )
+    return found
 
 
 def number_list(what: str, text: str) -> list[int]:

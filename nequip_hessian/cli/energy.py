@@ -42,15 +42,17 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table, write what was asked for."""
-    from nequip_hessian.cli._output import file_to_write
+    from nequip_hessian.cli._output import files_to_write
 
-    file_to_write(args.output, args.geometry)
+    files_to_write(args, "output", "hessian")
     from nequip_hessian.analysis.prediction import evaluate_hessians
     from nequip_hessian.analysis.single import single_point
     from nequip_hessian.cli._potential import charged_geometries, potential
-    from nequip_hessian.report.single import energy_table, write_frames, write_hessians
+    from nequip_hessian.report.single import check_hessian_file, energy_table, write_frames, write_hessians
 
     frames = charged_geometries(args, args.geometry)
+    if args.hessian:
+        check_hessian_file(args.hessian, len(frames))
     calculator = potential(args)
     answers = [single_point(calculator, atoms) for atoms in frames]
     print(energy_table(frames, answers))

@@ -86,7 +86,7 @@ def _add_settings(parser: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write the report, print the table and the page's name."""
-    from nequip_hessian.cli._output import interrupted
+    from nequip_hessian.cli._output import folder_to_write, interrupted
     from nequip_hessian.cli.md import ramp_settings
     from nequip_hessian.evaluate import DEFAULT_TASKS, Options, evaluate, load_models
     from nequip_hessian.report import write_report
@@ -110,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         ramp=ramp_settings(args, "md_"),
         workers=args.workers,
     )
+    folder_to_write(args)
     store, out = HessianStore(args.store), Path(args.output)
     try:
         evaluation = evaluate(load_models(args.models, args.device, _calculator_options(args)), store, out, options)

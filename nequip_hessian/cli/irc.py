@@ -51,39 +51,39 @@ def add_parser(subparsers: Any) -> None:
     add_state_arguments(parser)
 
 
-def known_minima(args: argparse.Namespace, calculator: Any, reference: Any, journal: Any = None) -> dict[str, Any]:
-    """Minimise the ends that were given with the model; by name.
+def known_minima(
+    args: argparse.Namespace, ends: dict[str, Any], calculator: Any, journal: Any = None
+) -> dict[str, Any]:
+    """Minimise the ends that were given (`same_atoms` of _potential) with the model; by name.
 
     Raises:
-        ConfigError: other atoms or another order, or one that cannot be minimised.
+        ConfigError: one that cannot be minimised.
     """
     from nequip_hessian.analysis.irc_job import known_minimum
-    from nequip_hessian.cli._potential import geometry
 
-    given = {name: getattr(args, name) for name in ("reactant", "product")}
-    return {
-        name: known_minimum(path, geometry(args, path), calculator, reference, journal)
-        for name, path in given.items()
-        if path is not None
-    }
+    return {name: known_minimum(getattr(args, name), atoms, calculator, journal) for name, atoms in ends.items()}
 
 
 def run(args: argparse.Namespace) -> int:
     """Follow both sides, print the table, write what was asked for."""
     from nequip_hessian.cli._output import folder_to_write, interrupted
 
-    out = folder_to_write(args.output)
+    out = folder_to_write(args)
     from nequip_hessian.analysis.irc_job import open_journal
-    from nequip_hessian.cli._potential import geometry, potential_source
+    from nequip_hessian.cli._potential import geometry, potential_source, same_atoms
+    from nequip_hessian.outputs import claim_folder
     from nequip_hessian.report.irc import from_reactant, irc_failure, irc_table, write_irc
 
     atoms = geometry(args, args.geometry)
+    ends = same_atoms(args, ("reactant", "product"), [atoms])
     source = potential_source(args, args.workers)
     calculator = source.load()
     settings = {name: getattr(args, name) for name in ("step", "points", "fmax", "hessian_every")}
+    if out is not None:
+        claim_folder(out, args.verb)
     journal = None if out is None else open_journal(out / "cache", source.identity, atoms, settings)
     try:
-        known = known_minima(args, calculator, atoms, journal)
+        known = known_minima(args, ends, calculator, journal)
         path = _follow(atoms, calculator, journal, settings)
     except KeyboardInterrupt:
         return interrupted("irc", kept=out is not None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 _EPILOG = """\
@@ -82,13 +81,17 @@ def run(args: argparse.Namespace) -> int:
     from nequip_hessian.analysis.md_jobs import run_molecules
     from nequip_hessian.cli._output import folder_to_write, interrupted
     from nequip_hessian.cli._potential import geometries, potential_source
+    from nequip_hessian.outputs import claim_folder
     from nequip_hessian.report.md import md_table, write_md
 
-    out = folder_to_write(args.output)
+    out = folder_to_write(args)
     settings = ramp_settings(args)
     molecules = geometries(args, args.geometry)
     source = potential_source(args)
-    kept: dict[str, Any] = {} if out is None else {"folder": out / "cache", "identity": {"model": source.identity}}
+    kept: dict[str, Any] = {}
+    if out is not None:
+        claim_folder(out, args.verb)
+        kept = {"folder": out / "cache", "identity": {"model": source.identity}}
     try:
         found = run_molecules(molecules, source.load(), source, settings, workers=args.workers, **kept)
     except KeyboardInterrupt:
@@ -98,5 +101,5 @@ def run(args: argparse.Namespace) -> int:
         if one.failure or one.reason:
             print(f"nequip-hessian md: {one.label}: {one.failure or one.reason}", file=sys.stderr)
     if out is not None:
-        write_md(Path(out), found, settings, {"Model": args.model, "Molecules": args.geometry})
+        write_md(out, found, settings, {"Model": args.model, "Molecules": args.geometry})
     return int(not all(one.survived for one in found))

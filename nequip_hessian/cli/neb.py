@@ -57,15 +57,18 @@ def run(args: argparse.Namespace) -> int:
     """Relax the band, print the table, write what was asked for."""
     from nequip_hessian.cli._output import folder_to_write, interrupted
 
-    out = folder_to_write(args.output)
+    out = folder_to_write(args)
     from nequip_hessian.cli._potential import geometry, potential_source
     from nequip_hessian.errors import OptionError
+    from nequip_hessian.outputs import claim_folder
     from nequip_hessian.report.job import band_table, write_neb
 
     if args.images < 3 or args.steps < 1 or not args.fmax > 0:
         raise OptionError("neb: expected 3 or more images, one or more steps and fmax above 0")
     reactant, product = (geometry(args, path) for path in (args.reactant, args.product))
     source = potential_source(args, args.workers)
+    if out is not None:
+        claim_folder(out, args.verb)
     try:
         path = _search(source, reactant, product, {name: getattr(args, name) for name in SETTINGS}, out)
     except KeyboardInterrupt:

@@ -37,15 +37,17 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Minimise, print the table, write what was asked for."""
-    from nequip_hessian.cli._output import file_to_write
+    from nequip_hessian.cli._output import files_to_write
 
-    file_to_write(args.output, args.geometry)
+    files_to_write(args, "output", "hessian")
     from nequip_hessian.analysis.optimisation import relax_all
     from nequip_hessian.analysis.prediction import evaluate_hessians
     from nequip_hessian.cli._potential import charged_geometries, potential
-    from nequip_hessian.report.single import optimisation_table, write_frames, write_hessians
+    from nequip_hessian.report.single import check_hessian_file, optimisation_table, write_frames, write_hessians
 
     frames = charged_geometries(args, args.geometry)
+    if args.hessian:
+        check_hessian_file(args.hessian, len(frames))
     calculator = potential(args)
     before, outcomes = relax_all(frames, calculator, fmax=args.fmax, steps=args.steps)
     print(optimisation_table(before, outcomes))

@@ -79,9 +79,10 @@ def run(args: argparse.Namespace) -> int:
     from nequip_hessian.cli._crystal import read_crystal, read_reference
     from nequip_hessian.cli._output import folder_to_write
     from nequip_hessian.cli._potential import potential
+    from nequip_hessian.outputs import claim_folder
     from nequip_hessian.report.phonons import PhononJob, phonon_table, write_phonons
 
-    folder_to_write(args.output)
+    folder_to_write(args)
     from tqdm import tqdm
 
     from nequip_hessian.analysis.force_constants import PhononCache, phonopy_module
@@ -94,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     calculator = potential(args, args.workers)
     supercell = given.supercell if matrix is None else matrix
     born = given.born if other is None or given.born is not None else other.nac_params
+    claim_folder(args.output, args.verb)
     cache = PhononCache(Path(args.output) / "stages", _key(args, atoms, supercell))
     crystal = relaxed(atoms, calculator, args.relax, cache, args.fmax)
     settings = {"mesh": args.mesh, "points": args.points, "temperatures": tuple(args.temperatures)}

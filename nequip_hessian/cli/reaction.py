@@ -53,13 +53,14 @@ def run(args: argparse.Namespace) -> int:
     """Run the stages, print the tables, write the page."""
     from nequip_hessian.cli._output import folder_to_write
 
-    folder_to_write(args.output)
+    folder_to_write(args)
     from tqdm import tqdm
 
     from nequip_hessian.analysis.job import run_reaction
     from nequip_hessian.analysis.job_cache import JobCache
     from nequip_hessian.cli._potential import gas, geometry, potential
     from nequip_hessian.errors import OptionError
+    from nequip_hessian.outputs import claim_folder
     from nequip_hessian.report.job import job_table, write_job
 
     if args.images < 3 or args.band_steps < 1 or not args.irc_step > 0:
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     reactant, product = (geometry(args, path) for path in (args.reactant, args.product))
     calculator = potential(args, args.workers)
     folder = Path(args.output)
+    claim_folder(folder, args.verb)
     cache = JobCache(folder / "stages", _key(args, reactant, product))
     with tqdm(unit=" steps", disable=None, leave=False) as bar:
         job = run_reaction(

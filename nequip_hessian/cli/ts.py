@@ -64,20 +64,23 @@ def run(args: argparse.Namespace) -> int:
     """Search, print the table, follow the path if wanted, write what was asked for."""
     from nequip_hessian.cli._output import folder_to_write, interrupted
 
-    folder_to_write(args.output)
+    folder_to_write(args)
     from nequip_hessian.analysis.saddle import perturbed
     from nequip_hessian.analysis.saddle_jobs import run_searches
-    from nequip_hessian.cli._potential import geometries, potential_source
+    from nequip_hessian.cli._potential import geometries, potential_source, same_atoms
+    from nequip_hessian.outputs import claim_folder
     from nequip_hessian.report.saddle import comparison_rows, saddle_table, write_saddles
     from nequip_hessian.report.single import align
 
     guesses = geometries(args, args.geometry)
+    others = same_atoms(args, ("reactant", "product", "reference"), guesses)
     starts = [start for guess in guesses for start in perturbed(guess, args.starts, args.spread, args.seed)]
     source = potential_source(args)
     calculator = source.load()
     settings = {name: getattr(args, name) for name in ("hessian_every", "internal", "fmax", "steps")}
     kept: dict[str, Any] = {"workers": args.workers}
     if args.output:
+        claim_folder(args.output, args.verb)
         kept |= {"folder": Path(args.output) / "cache", "identity": {"model": source.identity}}
     uses = [True, False] if args.compare else [not args.no_hessian]
     repeated, flags = [start for start in starts for _ in uses], [use for _ in starts for use in uses]
@@ -93,18 +96,19 @@ def run(args: argparse.Namespace) -> int:
     for index, search in enumerate(searches):
         if search.failure:
             print(f"nequip-hessian ts: start {index}: {search.failure}", file=sys.stderr)
-    status, sections = _follow(args, calculator, searches)
+    status, sections = _follow(args, others, calculator, searches)
     if args.output:
         origin = {"Model": args.model, "Guess": args.geometry, "starts": args.starts, "spread": args.spread, **settings}
         write_saddles(Path(args.output), searches, pairs, origin, sections)
     return status
 
 
-def _follow(args: argparse.Namespace, calculator: Any, searches: list[Any]) -> tuple[int, list[str]]:
+def _follow(
+    args: argparse.Namespace, others: dict[str, Any], calculator: Any, searches: list[Any]
+) -> tuple[int, list[str]]:
     """The reaction coordinate of the lowest transition state, judged; exit status and sections of the page."""
     from nequip_hessian.analysis.irc import intrinsic_reaction_coordinate
     from nequip_hessian.analysis.saddle import judge
-    from nequip_hessian.cli._potential import geometry
     from nequip_hessian.cli.irc import known_minima
     from nequip_hessian.report.irc import from_reactant, irc_section, irc_table, write_irc
     from nequip_hessian.report.saddle import verdict_lines
@@ -113,7 +117,8 @@ def _follow(args: argparse.Namespace, calculator: Any, searches: list[Any]) -> t
     if not found:
         return 1, []
     best = min(found, key=lambda search: search.energy)
-    known = known_minima(args, calculator, best.atoms)
+    reference = others.pop("reference", None)
+    known = known_minima(args, others, calculator)
     path = None
     if args.irc or known:
         path = intrinsic_reaction_coordinate(best.atoms, calculator, hessian=best.hessian)
@@ -121,7 +126,6 @@ def _follow(args: argparse.Namespace, calculator: Any, searches: list[Any]) -> t
         print("\n" + irc_table(path, known))
         if args.output:
             write_irc(Path(args.output) / "irc", path, known, {"Model": args.model})
-    reference = geometry(args, args.reference) if args.reference else None
     verdict = judge(best, path=path, ends=known, reference=reference)
     for line in verdict_lines(verdict):
         print(line)

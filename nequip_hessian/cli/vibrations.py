@@ -71,9 +71,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Analyse, compare, print the tables, write what was asked for."""
-    from nequip_hessian.cli._output import folder_to_write
+    from nequip_hessian.cli._output import files_to_write, folder_to_write
 
-    folder_to_write(args.output)
+    folder_to_write(args)
+    files_to_write(args, "hessian")
     from nequip_hessian.cli._potential import number_list, potential, potential_source
 
     chosen = None if args.record is None else number_list("--record", args.record)
@@ -101,6 +102,7 @@ def _labelled(args: argparse.Namespace, chosen: list[int] | None) -> int:
     """The Hessians of a file or store, with its own masses unless others are asked for."""
     from nequip_hessian.analysis.accuracy import STATIONARY_KINDS
     from nequip_hessian.analysis.labelled import labelled_hessians, labelled_vibrations
+    from nequip_hessian.outputs import claim_folder
     from nequip_hessian.report.single import check_hessian_file, vibration_table, write_hessians
 
     refused = {"--optimise": args.optimise, "--freeze": args.freeze, "--charge": args.charge is not None}
@@ -109,6 +111,8 @@ def _labelled(args: argparse.Namespace, chosen: list[int] | None) -> int:
     records = labelled_hessians(args.model, chosen)
     if args.hessian:
         check_hessian_file(args.hessian, len(records))
+    if args.output:
+        claim_folder(args.output, args.verb)
     found = []
     for i, (record, warnings) in enumerate(records):
         for text in warnings:
@@ -135,6 +139,7 @@ def _analyse(args: argparse.Namespace, calculator: Any) -> int:
     from nequip_hessian.analysis.vibration_jobs import run_vibrations
     from nequip_hessian.cli._output import interrupted
     from nequip_hessian.cli._potential import atom_list, geometries, potential_source
+    from nequip_hessian.outputs import claim_folder
     from nequip_hessian.potentials import dipole_derivatives
     from nequip_hessian.report.single import check_hessian_file, vibration_table, write_hessians
 
@@ -147,6 +152,7 @@ def _analyse(args: argparse.Namespace, calculator: Any) -> int:
     source = potential_source(args)
     kept: dict[str, Any] = {"workers": args.workers}
     if args.output:
+        claim_folder(args.output, args.verb)
         kept |= {"folder": Path(args.output) / "cache", "identity": {"model": source.identity}}
     try:
         outcomes = run_vibrations(frames, calculator, source, optimise=args.optimise, **kept)

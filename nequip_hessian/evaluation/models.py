@@ -62,6 +62,11 @@ def load_models(
     return models
 
 
+def model_text(entry: str) -> str:
+    """What `MODEL` or `NAME=MODEL` names, without the name."""
+    return _split(entry)[1]
+
+
 def _split(entry: str) -> tuple[str, str]:
     name, equals, text = entry.partition("=")
     return (name, text) if equals else ("", entry)

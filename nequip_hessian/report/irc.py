@@ -17,7 +17,7 @@ from nequip_hessian.analysis.irc_side import Side
 from nequip_hessian.analysis.vibrations import format_wavenumber
 from nequip_hessian.report import html
 from nequip_hessian.report.job_figures import irc_plot
-from nequip_hessian.report.single import align
+from nequip_hessian.report.single import align, write_frames
 from nequip_hessian.report.tables import jsonable, versions, write_csv
 from nequip_hessian.units import KCAL_PER_MOL
 
@@ -150,7 +150,8 @@ def write_irc(folder: Path, path: ReactionCoordinate, known: Mapping[str, Atoms]
     write_csv(folder / "irc.csv", [dict(zip(names, map(float, row), strict=True)) for row in columns])
     for name, side in sides(path):
         if side.minimum is not None and not side.minimum.failure:
-            write(folder / f"{name}.xyz", side.minimum.atoms, format="xyz", comment=f"energy {side.minimum.energy} eV")
+            found = side.minimum
+            write_frames(folder / f"{name}.xyz", [found.atoms], [(found.energy, found.forces)])
     content = {**irc_document(path, known), **jsonable(dict(origin)), "versions": versions()}
     (folder / "irc.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
     formula = path.transition_state.get_chemical_formula()

@@ -9,20 +9,18 @@ from typing import Any, Final
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from nequip_hessian.analysis.connectivity import species
 from nequip_hessian.analysis.job import ReactionJob
 from nequip_hessian.analysis.path import ReactionPath, path_length
-from nequip_hessian.analysis.single import SingleVibrations
 from nequip_hessian.analysis.thermochemistry import Thermochemistry
 from nequip_hessian.analysis.vibrations import format_wavenumber
 from nequip_hessian.report import html
 from nequip_hessian.report.irc import irc_document, irc_section, write_irc
 from nequip_hessian.report.job_figures import band_plot, level_plot
 from nequip_hessian.report.saddle import saddle_facts, saddle_section
-from nequip_hessian.report.single import align, vibration_rows, write_vibrations
+from nequip_hessian.report.single import align, vibration_rows, write_frames, write_vibrations
 from nequip_hessian.report.tables import jsonable, versions, write_csv
 from nequip_hessian.report.thermochemistry import conditions, thermochemistry_facts
 from nequip_hessian.units import KCAL_PER_MOL
@@ -85,12 +83,6 @@ def job_table(job: ReactionJob, gases: Mapping[str, Thermochemistry]) -> str:
     return "\n".join(lines)
 
 
-def _frame(found: SingleVibrations) -> Atoms:
-    atoms = found.atoms.copy()
-    atoms.calc = SinglePointCalculator(atoms, energy=found.energy, forces=found.forces)
-    return atoms
-
-
 def _energies_section(gases: Mapping[str, Thermochemistry]) -> str:
     names = _present(gases)
     series = [(title, [_value(gases[n], name) for n in names]) for title, name in (_ENERGIES[0], _ENERGIES[3])]
@@ -136,7 +128,7 @@ def write_job(folder: Path, job: ReactionJob, gases: Mapping[str, Thermochemistr
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, found in job.points.items():
-        write(folder / f"{name}.xyz", _frame(found), format="extxyz")
+        write_frames(folder / f"{name}.xyz", [found.atoms], [(found.energy, found.forces)])
         write_vibrations(folder / "vibrations" / name, found)
     if job.path is not None:
         write_band(folder, job.path, next(iter(job.points.values())).atoms)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +18,7 @@ from nequip_hessian.analysis.optimisation import Relaxation
 from nequip_hessian.analysis.single import SingleVibrations
 from nequip_hessian.analysis.vibrations import animate_mode, format_wavenumber
 from nequip_hessian.errors import ConfigError, OptionError
+from nequip_hessian.outputs import require_output_file
 from nequip_hessian.report.modes import write_modes
 from nequip_hessian.report.tables import jsonable, write_csv
 from nequip_hessian.units import CM_TO_EV, KCAL_PER_MOL, MDYN_PER_ANGSTROM, WAVENUMBER
@@ -154,11 +154,7 @@ def check_hessian_file(path: str | Path, count: int) -> None:
         raise OptionError(f"{path}: expected a name ending in .npy (one Hessian) or .npz (several)")
     if place.suffix == ".npy" and count != 1:
         raise ConfigError(f"{path}: {count} Hessians do not fit in a .npy file; take .npz")
-    if place.is_dir():
-        raise ConfigError(f"{path}: expected a file to write, found a folder; name another place with --hessian")
-    nearest = next(folder for folder in place.absolute().parents if folder.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise ConfigError(f"{path}: nothing can be written in {nearest}; name another place with --hessian")
+    require_output_file(place, "--hessian")
 
 
 def write_hessians(path: str | Path, hessians: Sequence[Float]) -> None:

@@ -14,6 +14,8 @@ from lightning.pytorch.callbacks import Callback
 from nequip.utils import RankedLogger
 
 from nequip_hessian.errors import ConfigError
+from nequip_hessian.outputs import require_results_folder
+from nequip_hessian.potentials import PotentialSource
 
 _log = RankedLogger(__name__, rank_zero_only=True)
 
@@ -96,6 +98,8 @@ class WriteEvaluationPage(Callback):
         place = self._store(trainer)
         if not place.exists():
             raise ConfigError(f"WriteEvaluationPage: no store {place}; set store")
+        if self.output:
+            require_results_folder(self.output, "evaluate", self._inputs(place))
 
     def _store(self, trainer: lightning.Trainer) -> Path:
         if self.store is not None:
@@ -105,6 +109,10 @@ class WriteEvaluationPage(Callback):
         if found is None:
             raise ConfigError("WriteEvaluationPage: the training reads no Hessian store; set store")
         return Path(found)
+
+    def _inputs(self, *more: str | Path) -> list[str | Path]:
+        """What is read: the models of the baseline that are files, and more."""
+        return [*(text for text in self.baseline.values() if not PotentialSource(text).foreign), *more]
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock of the learning curves."""
@@ -167,8 +175,10 @@ class WriteEvaluationPage(Callback):
         from nequip_hessian.store import HessianStore
 
         entries = [*(f"{name}={model}" for name, model in self.baseline.items()), f"{self.name}={checkpoint}"]
+        place = self._store(trainer)
+        require_results_folder(out, "evaluate", self._inputs(checkpoint, place))
         models = load_models(entries, self.device)
-        found = evaluate(models, HessianStore(self._store(trainer)), out, self.options)
+        found = evaluate(models, HessianStore(place), out, self.options)
         return write_report(found, out, self._validations)
 
 

@@ -16,6 +16,7 @@ import yaml
 from nequip_hessian.calculator import HessianCalculator
 from nequip_hessian.errors import ConfigError
 from nequip_hessian.evaluate import Model, Options, evaluate
+from nequip_hessian.outputs import require_results_folder
 from nequip_hessian.report.learning import learning_plot
 from nequip_hessian.store import HessianStore
 from nequip_hessian.train import WriteEvaluationPage
@@ -45,6 +46,7 @@ def test_nequip_train_writes_the_page_of_its_checkpoint(small_store, tmp_path):
     assert len(document["geometries"]) == 4
     assert "Errors on the validation set" in (out / "report.html").read_text(encoding="utf-8")
     assert (out / "plots" / "learning_curves.svg").is_file()
+    require_results_folder(out, "evaluate")  # so that the command can be repeated there with more tasks
     _learning_curves_are_what_nequip_logged(out / "learning.csv", tmp_path / "run")
     # the numbers are those of the command on the same checkpoint
     again = Model("m", HessianCalculator.from_file(tmp_path / "run" / "last.ckpt"))
@@ -118,4 +120,7 @@ def test_what_cannot_be_evaluated_is_refused_before_the_training(small_store, tm
         WriteEvaluationPage(store=str(tmp_path / "none")).setup(a_trainer(small_store, "x"), None, "fit")
     with pytest.raises(ConfigError, match="keeps no checkpoint"):
         WriteEvaluationPage().setup(a_trainer(small_store, "x", checkpoint_callbacks=[]), None, "fit")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"made by nequip-hessian evaluate before, found notes.txt in it"):
+        WriteEvaluationPage(output=str(tmp_path)).setup(a_trainer(small_store, "x"), None, "fit")
     WriteEvaluationPage().setup(a_trainer(small_store, "x"), None, "fit")
