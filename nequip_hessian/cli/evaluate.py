@@ -16,6 +16,7 @@ examples:
   nequip-hessian evaluate model.nequip.zip store.zarr -o out/ --split reaction:test --no-neb --limit 100
   nequip-hessian evaluate ef.ckpt efh.ckpt store.zarr -o out/ --tasks saddle,irc,md --reactions 30 --workers 8
 
+A store with several split schemes (nequip-hessian info) needs --split SCHEME: the one the models were trained with.
 The first model is the baseline. Interrupt it whenever you like: the same command goes on where it was.
 """
 
@@ -39,7 +40,8 @@ def add_parser(subparsers: Any) -> None:
         "--split",
         default="",
         metavar="SCHEME[:PART],...",
-        help="parts to evaluate (default: the test parts where the store has a split, else everything)",
+        help="parts to evaluate, or the scheme that the models were trained with (default: the test parts where one "
+        "scheme of the store has some; everything where none has)",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="at most N geometries, evenly spread")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
