@@ -165,7 +165,10 @@ def intrinsic_reaction_coordinate(
     """
     require_molecule("irc", atoms)
     if not (step > 0 and fmax > 0 and points >= 1 and hessian_every >= 1):
-        raise OptionError("irc: expected a step and fmax above 0, points and hessian_every of 1 or more")
+        raise OptionError(
+            "irc: expected a step and fmax above 0, points and hessian_every of 1 or more, found "
+            f"{step}, {fmax}, {points} and {hessian_every}"
+        )
     weights = np.asarray(atoms.get_masses() if masses is None else masses, dtype=np.float64)
     start = Atoms(atoms.numbers, atoms.positions, masses=weights, info=dict(atoms.info))
     walk = Walk(start, calculator, step, points, fmax, hessian_every, on_step, journal)
