@@ -48,7 +48,7 @@ def test_md_writes_tables_and_a_page_and_goes_on(monoxide, tmp_path, capsys, mon
     monkeypatch.setattr("nequip_hessian.analysis.md_jobs.run_dynamics", refused)
     assert main(command) == 0
     capsys.readouterr()
-    assert main([*command[:-1], str(tmp_path / "md"), "--hold", "-1"]) == 2
+    assert main([*command[:-1], str(tmp_path / "md"), "--maximum", "1"]) == 2
     assert "temperatures, times and friction above 0" in capsys.readouterr().err
 
 

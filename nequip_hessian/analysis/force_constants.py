@@ -20,6 +20,7 @@ from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms
 from nequip_hessian.curvature import SECOND_ORDER, displaced
 from nequip_hessian.errors import ConfigError, HessianDataError, MissingExtraError, OptionError
 from nequip_hessian.potentials import ForeignPotential
+from nequip_hessian.ranges import SUPERCELL_ATOMS
 
 Array = npt.NDArray[np.float64]
 
@@ -85,12 +86,31 @@ def phonon_calculation(atoms: Atoms, supercell: npt.NDArray[Any], primitive: Any
     matrix = np.asarray(supercell)
     if matrix.shape != (3, 3) or abs(round(float(np.linalg.det(matrix)))) < 1:
         raise OptionError(f"supercell: expected a (3, 3) matrix of integers with a volume, found {matrix.tolist()}")
+    check_size(atoms, matrix)
     unit = structure.PhonopyAtoms(
         numbers=atoms.numbers, positions=atoms.positions, cell=np.asarray(atoms.cell), masses=atoms.get_masses()
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that `auto` was resolved, and cells of lower symmetry than their lattice
         return api.Phonopy(unit, matrix, primitive, log_level=0)
+
+
+def check_size(atoms: Atoms, supercell: npt.NDArray[Any]) -> None:
+    """Refuse a supercell whose force constants would not fit into memory, before anything is computed.
+
+    Args:
+        atoms: the unit cell
+        supercell: (3, 3) integers
+
+    Raises:
+        ConfigError: more than `ranges.SUPERCELL_ATOMS` atoms.
+    """
+    count = len(atoms) * abs(round(float(np.linalg.det(np.asarray(supercell, dtype=np.float64)))))
+    if count > SUPERCELL_ATOMS:
+        raise ConfigError(
+            f"supercell: expected at most {SUPERCELL_ATOMS} atoms, found {count} (unit cell of {len(atoms)}): their "
+            f"force constants are {8 * (3.0 * count) ** 2 / 1e9:.3g} GB; take a smaller --supercell, some 10 Å wide"
+        )
 
 
 def supercell_atoms(phonon: Any) -> Atoms:

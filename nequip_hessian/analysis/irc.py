@@ -8,7 +8,8 @@ summed over the steps, 0 at the transition state, negative on the reverse side. 
 the imaginary mode as it comes, with its largest component positive, so that a repeated run gives the same.
 
 A side ends at a minimum (largest force below `fmax`), where the energy no longer falls even with smaller
-steps, or after `points`. What comes after is a minimisation; its outcome says which minimum the side leads to.
+steps, or after `points`. What comes after is a minimisation; its outcome says which minimum the side leads to. How far
+it moved is part of the result: past a flat point the walk goes on, see `irc_side`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from nequip_hessian.analysis.prediction import check_hessian
 from nequip_hessian.analysis.vibrations import IMAGINARY_THRESHOLD
 from nequip_hessian.curvature import normal_modes
 from nequip_hessian.errors import ConfigError, OptionError
+from nequip_hessian.units import KCAL_PER_MOL
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -63,6 +65,15 @@ class ReactionCoordinate:
         """Why the path cannot be used, None where both sides can."""
         sides = (("forward", self.forward), ("reverse", self.reverse))
         return "; ".join(f"{name} side: {side.failure}" for name, side in sides if side.failure) or None
+
+    @property
+    def shortfalls(self) -> list[str]:
+        """A sentence on each side that ended before its minimum: how far, and that the rest is none of the path."""
+        return [
+            text
+            for name, side in (("reverse", self.reverse), ("forward", self.forward))
+            if (text := _shortfall(name, side)) is not None
+        ]
 
     @property
     def arc(self) -> npt.NDArray[np.float64]:
@@ -106,6 +117,17 @@ class ReactionCoordinate:
         return frames
 
 
+def _shortfall(name: str, side: Side) -> str | None:
+    if side.fall is None or not side.stopped_short:
+        return None
+    where = "at a flat point" if side.ended.startswith("forces below") else "before its minimum"
+    fall = f"{side.fall / KCAL_PER_MOL:.1f} kcal/mol ({side.fall:.3f} eV)"
+    return (
+        f"the {name} side stopped {where} ({side.ended}), {fall} above the minimum and {side.shift:.2f} Å (RMSD) from "
+        "it: this last part comes from a minimisation, not from the path"
+    )
+
+
 def intrinsic_reaction_coordinate(
     atoms: Atoms,
     calculator: Any,
@@ -143,7 +165,10 @@ def intrinsic_reaction_coordinate(
     """
     require_molecule("irc", atoms)
     if not (step > 0 and fmax > 0 and points >= 1 and hessian_every >= 1):
-        raise OptionError("irc: expected a step and fmax above 0, points and hessian_every of 1 or more")
+        raise OptionError(
+            "irc: expected a step and fmax above 0, points and hessian_every of 1 or more, found "
+            f"{step}, {fmax}, {points} and {hessian_every}"
+        )
     weights = np.asarray(atoms.get_masses() if masses is None else masses, dtype=np.float64)
     start = Atoms(atoms.numbers, atoms.positions, masses=weights, info=dict(atoms.info))
     walk = Walk(start, calculator, step, points, fmax, hessian_every, on_step, journal)

@@ -1,5 +1,9 @@
 """One side of an intrinsic reaction coordinate: the walk down from the transition state, and the minimum it leads to.
 
+A side stops where forces are small, and flat points have small forces too. Where the minimisation from such an end
+falls by more than `FLAT`, the walk goes on past it: until forces have risen above `fmax` and fallen again, or are below
+a tenth of it. `Side.stopped_short` says of a side that it never came to its minimum.
+
 Every point that was accepted can be kept by a `Journal`, with the Hessian the next step starts from: a walk that
 was killed goes on from there and ends where it would have ended.
 """
@@ -17,6 +21,7 @@ from ase import Atoms
 from nequip_hessian.analysis.optimisation import Relaxation, relax
 from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms
 from nequip_hessian.analysis.steepest_descent import bofill_update, steepest_descent_step
+from nequip_hessian.analysis.superpose import rmsd
 from nequip_hessian.analysis.vibrations import vibrations
 from nequip_hessian.curvature import mass_weight, project_out, rigid_motions
 from nequip_hessian.errors import ConfigError, reason_of
@@ -26,6 +31,13 @@ Array = npt.NDArray[np.floating[Any]]
 Point = tuple[float, Array, float, Array]
 """Arc length, u^(1/2) angstrom; positions (N, 3), angstrom; energy, eV; forces (N, 3), eV/angstrom."""
 
+FLAT: Final = 0.05
+"""Fall of the energy from the last point to the minimum, eV, above which a side stopped short of it.
+
+Ends that are at their minimum are a few meV above it, by forces below 0.02 eV/angstrom in all but the softest modes;
+1 kcal/mol, the accuracy one wants of a barrier, is 0.043 eV."""
+
+_FINER: Final = 0.1  # of fmax, while a walk passes a flat point
 _HALVINGS: Final = 4
 _PUSH: Final = 0.1  # angstrom, largest displacement off a ridge
 
@@ -55,6 +67,25 @@ class Side:
     def __len__(self) -> int:
         return len(self.arc)
 
+    @property
+    def fall(self) -> float | None:
+        """Energy of the last point above the minimum, eV; None without a minimum."""
+        if self.minimum is None or self.minimum.failure or not len(self):
+            return None
+        return float(self.energies[-1]) - self.minimum.energy
+
+    @property
+    def shift(self) -> float | None:
+        """RMSD of the minimum from the last point, angstrom; None without a minimum."""
+        if self.minimum is None or self.minimum.failure or not len(self):
+            return None
+        return rmsd(self.minimum.atoms.positions, self.positions[-1], mirror=False)
+
+    @property
+    def stopped_short(self) -> bool:
+        """Whether the walk ended before its minimum, so that the rest of the way down is none of the path."""
+        return self.fall is not None and self.fall > FLAT
+
 
 @dataclass
 class Descent:
@@ -65,6 +96,7 @@ class Descent:
         hessian: (3N, 3N), eV/angstrom^2, that the next step is made with
         length: of the next step, u^(1/2) angstrom; halved: how often it has been halved
         ended: why the walk is over, None where it is not
+        finer: whether it passes a flat point, and is over only where forces are below a tenth of `fmax`
     """
 
     points: list[Point]
@@ -72,6 +104,7 @@ class Descent:
     length: float
     halved: int = 0
     ended: str | None = None
+    finer: bool = False
 
 
 class Journal(Protocol):
@@ -153,12 +186,24 @@ class Walk:
             if descent.ended is None:
                 self._descend(name, descent, (0.0, self.start.positions, energy, forces), mode)
             side = self._ended(descent, None if descent.points else descent.ended)
+            while side.stopped_short and self._reopened(descent):
+                self._descend(name, descent, descent.points[-1], mode)
+                side = self._ended(descent, None)
         except Exception as exc:  # whatever a model raises is that model's failure
             descent.ended = descent.ended or reason_of(exc)
             side = self._walked(descent, reason_of(exc))
         if self.journal is not None and side.failure is None:
             self.journal.put_side(name, side)
         return side
+
+    def _reopened(self, descent: Descent) -> bool:
+        """Let a walk go on that ended by its forces; False where it ended otherwise or by the finer limit."""
+        _, positions, _, forces = descent.points[-1]
+        by_forces = np.max(np.linalg.norm(forces, axis=1)) < self.fmax
+        if descent.finer or not by_forces or len(descent.points) >= self.points:
+            return False
+        descent.hessian, descent.finer, descent.ended = self.hessian(positions), True, None
+        return True
 
     def _walked(self, descent: Descent, failure: str | None) -> Side:
         shape = (len(descent.points), len(self.start), 3)
@@ -200,8 +245,11 @@ class Walk:
     def _after_point(self, descent: Descent, step: Array, change: Array) -> None:
         """Say whether the side has arrived, or make the Hessian of the next step."""
         _, positions, _, forces = descent.points[-1]
-        if np.max(np.linalg.norm(forces, axis=1)) < self.fmax:
-            descent.ended = f"forces below {self.fmax:g} eV/Å"
+        largest = float(np.max(np.linalg.norm(forces, axis=1)))
+        descent.finer = descent.finer and largest < self.fmax
+        limit = _FINER * self.fmax if descent.finer else self.fmax
+        if largest < limit:
+            descent.ended = f"forces below {limit:g} eV/Å"
         elif len(descent.points) >= self.points:
             descent.ended = f"{self.points} points, not at a minimum yet"
         elif len(descent.points) % self.hessian_every == 0:

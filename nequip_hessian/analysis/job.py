@@ -206,5 +206,6 @@ def _irc(job: ReactionJob, calculator: Any, cache: JobCache, step: float, on_ste
         path = path.turned()
         verdict = judge(job.search, path=path, ends=job.ends)
     job.irc, job.verdict = path, verdict
+    job.remarks += path.shortfalls
     if not verdict.success:
         raise _StageError("; ".join(verdict.reasons))

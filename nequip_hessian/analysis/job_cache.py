@@ -101,7 +101,7 @@ class JobCache(Cache):
             field: np.array([point[k] for point in descent.points]) for k, field in enumerate(_SIDE)
         }
         arrays |= {"hessian": descent.hessian, "length": descent.length, "halved": descent.halved}
-        self._save(f"irc_{name}_points", arrays | {"ended": descent.ended or ""})
+        self._save(f"irc_{name}_points", arrays | {"ended": descent.ended or "", "finer": descent.finer})
 
     def descent(self, name: str) -> Descent | None:
         """Return how far a side has come, None where it has not begun."""
@@ -111,7 +111,8 @@ class JobCache(Cache):
         rows = zip(*(kept[field] for field in _SIDE), strict=True)
         points = [(float(arc), positions, float(energy), forces) for arc, positions, energy, forces in rows]
         ended = str(kept["ended"]) or None
-        return Descent(points, kept["hessian"], float(kept["length"]), int(kept["halved"]), ended)
+        length, halved, finer = float(kept["length"]), int(kept["halved"]), bool(kept["finer"])
+        return Descent(points, kept["hessian"], length, halved, ended, finer)
 
 
 def _moved(template: Atoms, positions: Any) -> Atoms:

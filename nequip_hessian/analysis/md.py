@@ -30,6 +30,7 @@ from nequip_hessian.analysis.connectivity import bonds
 from nequip_hessian.analysis.geometries import require_molecule
 from nequip_hessian.analysis.optimisation import relax
 from nequip_hessian.errors import ConfigError, OptionError, reason_of
+from nequip_hessian.ranges import MD_STEPS, TEMPERATURE
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -39,6 +40,11 @@ CONTACT: Final = 0.75
 """Smallest distance of two atoms that are not bonded over the sum of their covalent radii."""
 EVERY: Final = 10
 """Steps between two looks at the geometry."""
+
+
+def _option(name: str) -> str:
+    """How the command line calls a setting."""
+    return "--" + name.replace("_", "-")
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,40 @@ class RampSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
-        positive = (self.start, self.increment, self.hold, self.timestep, self.friction, self.nve, self.nve_temperature)
-        if not all(np.isfinite(value) and value > 0 for value in positive) or self.maximum < self.start:
-            raise OptionError(f"md: expected temperatures, times and friction above 0, maximum >= start; found {self}")
-        if self.steps_per_hold < 1 or round(1000 * self.nve / self.timestep) < 20:
-            raise OptionError("md: hold and nve are too short for the timestep (nve: 20 steps or more)")
+        for name in ("start", "increment", "hold", "timestep", "friction", "nve", "nve_temperature"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                raise OptionError(f"md: {_option(name)}: expected a number above 0, found {value:g}")
+        for name in ("start", "maximum", "nve_temperature"):
+            value = getattr(self, name)
+            if not value <= TEMPERATURE[1]:
+                raise OptionError(f"md: {_option(name)}: expected {TEMPERATURE[1]:g} K or less, found {value:g} K")
+        if self.maximum < self.start:
+            raise OptionError(
+                f"md: {_option('maximum')}: expected the first temperature ({_option('start')}, {self.start:g} K) or "
+                f"more, found {self.maximum:g} K"
+            )
+        if self.seed < 0:
+            raise OptionError(f"md: {_option('seed')}: expected 0 or more, found {self.seed}")
+        self._check_times()
+
+    def _check_times(self) -> None:
+        for name, least in (("hold", 1), ("nve", 20)):
+            value = getattr(self, name)
+            # as steps are counted, by rounding; before round(), which does not take infinity
+            if 1000 * value / self.timestep < 0.5 or round(min(1000 * value / self.timestep, least)) < least:
+                raise OptionError(
+                    f"md: {_option(name)}: expected {least} time step{'s' if least > 1 else ''} "
+                    f"({_option('timestep')}, {self.timestep:g} fs) or more, found {value:g} ps"
+                )
+        stages = (self.maximum - self.start) / self.increment + 1
+        steps = 1000 * (stages * self.hold + self.nve) / self.timestep
+        if steps > MD_STEPS:
+            raise OptionError(
+                f"md: expected at most {MD_STEPS:g} time steps a molecule, found {steps:.3g}: about {stages:.3g} "
+                f"temperatures of {self.hold:g} ps ({_option('hold')}) and {self.nve:g} ps ({_option('nve')}) in steps "
+                f"of {self.timestep:g} fs; shorten them, or take a larger {_option('increment')}"
+            )
 
     @property
     def temperatures(self) -> list[float]:

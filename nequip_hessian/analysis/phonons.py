@@ -13,6 +13,7 @@ heat_capacity_*     of the difference of C_v over the temperatures, J/(K mol)
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from ase.dft.kpoints import parse_path_string
 
 from nequip_hessian.analysis.force_constants import drift
 from nequip_hessian.errors import ConfigError, OptionError
+from nequip_hessian.ranges import MESH_POINTS, TEMPERATURE
 
 Array = npt.NDArray[np.float64]
 
@@ -86,7 +88,8 @@ class Phonons:
         mesh: divisions; q: (k, 3), weights: (k,), frequencies: (k, m) THz on its irreducible points
         dos_grid, dos: (g,), THz, and states per THz and primitive cell
         thermal: thermal properties
-        sound: direction -> speeds (3,) of sound, km/s, ascending, from the slopes at Gamma
+        sound: direction -> speeds (3,) of sound, km/s, ascending, from the slopes at Gamma; NaN where a branch is
+            imaginary
     """
 
     phonon: Any
@@ -129,6 +132,31 @@ class Phonons:
         return len(self.phonon.primitive)
 
 
+def check_settings(mesh: Sequence[int] | None, points: int, temperatures: tuple[float, float, float]) -> None:
+    """Refuse settings of `lattice_dynamics` that are none, before anything is computed.
+
+    Raises:
+        OptionError: divisions, points or temperatures (K) out of range.
+    """
+    first, last, step = temperatures
+    if not (0 <= first < last and step > 0 and (last - first) / step <= 1e5):
+        raise OptionError(
+            "temperatures: expected first, last and step in K, 0 <= first < last, step above 0, at most 100000 steps; "
+            f"found {first:g} {last:g} {step:g}"
+        )
+    if last > TEMPERATURE[1]:
+        raise OptionError(f"temperatures: expected a last one of {TEMPERATURE[1]:g} K or less, found {last:g} K")
+    if points < 2:
+        raise OptionError(f"points: expected 2 or more a segment, found {points}")
+    if mesh is not None and (len(mesh) != 3 or min(mesh) < 1):
+        raise OptionError(f"mesh: expected three divisions above 0, found {' '.join(map(str, mesh))}")
+    if mesh is not None and math.prod(mesh) > MESH_POINTS:
+        raise OptionError(
+            f"mesh: expected at most {MESH_POINTS} wave vectors, found {math.prod(mesh)} ({' '.join(map(str, mesh))}); "
+            "a mesh some 60 Å long is the default"
+        )
+
+
 def lattice_dynamics(
     phonon: Any,
     constants: Array,
@@ -151,11 +179,8 @@ def lattice_dynamics(
     Raises:
         ConfigError: divisions, points or temperatures that are none.
     """
+    check_settings(mesh, points, temperatures)
     first, last, step = temperatures
-    if not (0 <= first < last and step > 0 and (last - first) / step <= 1e5):
-        raise OptionError(f"temperatures: expected first < last and a step above 0, in K, found {temperatures}")
-    if points < 2 or (mesh is not None and (len(mesh) != 3 or min(mesh) < 1)):
-        raise OptionError(f"expected 2 or more points a segment and a mesh of three divisions, found {points}, {mesh}")
     before = drift(constants)
     phonon.force_constants = np.array(constants, dtype="double", order="C")
     raw = _at(phonon, np.zeros((1, 3)))[0]
@@ -254,7 +279,8 @@ def _speeds_of_sound(phonon: Any, bands: Sequence[Segment]) -> dict[str, Array]:
         far = segment.ends[1 if segment.ends[0] == "Γ" else 0]
         q = segment.q[-1] if segment.ends[0] == "Γ" else segment.q[0]
         near = q * _NEAR_GAMMA / np.linalg.norm(q @ reciprocal)
-        found.setdefault(f"Γ–{far}", np.sort(_at(phonon, near[None])[0][:3]) / _NEAR_GAMMA / 10)
+        speeds = np.sort(_at(phonon, near[None])[0][:3]) / _NEAR_GAMMA / 10
+        found.setdefault(f"Γ–{far}", np.where(speeds < 0, np.nan, speeds))  # no wave runs along an imaginary branch
     return found
 
 

@@ -140,7 +140,10 @@ def search_saddle(
     """
     require_molecule("saddle search", atoms)
     if not (fmax > 0 and steps >= 1 and (hessian_every is None or hessian_every >= 1)):
-        raise OptionError("saddle search: expected fmax above 0, steps and hessian_every of 1 or more")
+        raise OptionError(
+            "saddle search: expected fmax above 0, steps and hessian_every of 1 or more, found "
+            f"{fmax}, {steps} and {hessian_every}"
+        )
     sella = require_sella()
     counter = CountingCalculator(calculator)
     work = Atoms(atoms.numbers, atoms.positions, masses=atoms.get_masses(), info=dict(atoms.info))
@@ -212,6 +215,8 @@ def perturbed(atoms: Atoms, count: int, spread: float, seed: int = 0) -> list[At
     """Return the guess and `count` - 1 copies with random displacements of `spread` angstrom a coordinate."""
     if count < 1 or not spread >= 0:
         raise OptionError(f"starts: expected one or more and a spread of 0 or more, found {count} and {spread}")
+    if seed < 0:
+        raise OptionError(f"seed: expected 0 or more, found {seed}")
     rng = np.random.default_rng(seed)
     starts = [atoms.copy()]
     for _ in range(count - 1):

@@ -21,7 +21,7 @@ def select(
     Args:
         store: the store
         wanted: `scheme:part` each, or `scheme` for all its test parts. Default: all test
-            parts (the third part and those after it) of the first scheme; everything where there is none
+            parts (the third part and those after it) of the only scheme that has some; everything where none has
         limit: at most so many geometries, evenly spread over those chosen
         reactions: so many complete reactions, evenly spread, whose stationary points no limit leaves out
 
@@ -29,7 +29,8 @@ def select(
         Geometry indices, ascending; the part of each (None without a split); remarks for the reader.
 
     Raises:
-        ConfigError: an unknown scheme or part, or nothing is left.
+        ConfigError: an unknown scheme or part, or nothing is left; OptionError: none wanted where several schemes
+            have test parts.
     """
     notes: list[str] = []
     chosen: dict[int, str | None] = {}
@@ -61,7 +62,8 @@ def _codes(store: HessianStore, scheme: str, part: str) -> dict[int, str | None]
     return {int(i): part for i in np.flatnonzero(codes == parts.index(part))}
 
 
-def _test_parts(store: HessianStore, scheme: str) -> list[str]:
+def test_parts(store: HessianStore, scheme: str) -> list[str]:
+    """Return the names of the test parts of a split scheme; raises StoreError where the store has no such scheme."""
     return list(store.split(scheme)[1][2:])  # the standard: train, val, test, then further test parts
 
 
@@ -69,7 +71,7 @@ def _wanted_part(store: HessianStore, entry: str) -> dict[int, str | None]:
     scheme, colon, part = entry.partition(":")
     if colon:
         return _codes(store, scheme, part)
-    tests = _test_parts(store, scheme)
+    tests = test_parts(store, scheme)
     if not tests:
         raise ConfigError(
             f"{store.path}: split {scheme!r} has no test part; name one: "
@@ -81,10 +83,26 @@ def _wanted_part(store: HessianStore, entry: str) -> dict[int, str | None]:
     return found
 
 
+def default_scheme(store: HessianStore) -> str | None:
+    """Return the only scheme with test parts, None where there is none.
+
+    Raises:
+        OptionError: there are several, of which a model may have seen the test parts of all but one.
+    """
+    schemes = [scheme for scheme in store.split_schemes if test_parts(store, scheme)]
+    if len(schemes) > 1:
+        raise OptionError(
+            f"{store.path}: expected one split scheme with test parts, found {len(schemes)}: {', '.join(schemes)}; "
+            "name the one that the models were trained with, e.g. --split "
+            f"{schemes[0]}: of the others they have seen test geometries"
+        )
+    return schemes[0] if schemes else None
+
+
 def _default_parts(store: HessianStore) -> tuple[dict[int, str | None], str]:
-    for scheme in store.split_schemes:
-        if _test_parts(store, scheme):
-            return _wanted_part(store, scheme), f"split {scheme}: parts {', '.join(_test_parts(store, scheme))}"
+    scheme = default_scheme(store)
+    if scheme is not None:
+        return _wanted_part(store, scheme), f"split {scheme}: parts {', '.join(test_parts(store, scheme))}"
     everything: dict[int, str | None] = dict.fromkeys(range(len(store)))
     return everything, "the store has no split with a test part: all its geometries were evaluated"
 

@@ -27,6 +27,8 @@ import numpy.typing as npt
 
 from nequip_hessian.curvature import is_linear, principal_moments
 from nequip_hessian.errors import ConfigError, OptionError
+from nequip_hessian.ranges import PRESSURE as PRESSURES
+from nequip_hessian.ranges import TEMPERATURE as TEMPERATURES
 from nequip_hessian.units import CM_TO_EV
 
 Array = npt.NDArray[np.floating[Any]]
@@ -120,8 +122,8 @@ def thermochemistry(
         treatment: one of TREATMENTS
 
     Raises:
-        ConfigError: temperature or pressure not positive, a symmetry number or multiplicity below 1, an unknown
-            treatment, or a real mode of no frequency.
+        ConfigError: temperature or pressure out of `nequip_hessian.ranges`, a symmetry number or multiplicity
+            below 1, an unknown treatment, or a real mode of no frequency.
     """
     _check_options(temperature, pressure, symmetry_number, multiplicity, treatment)
     values = np.asarray(wavenumbers, dtype=np.float64)
@@ -156,8 +158,14 @@ def thermochemistry(
 def _check_options(
     temperature: float, pressure: float, symmetry_number: int, multiplicity: int, treatment: str
 ) -> None:
-    if not (temperature > 0 and pressure > 0 and math.isfinite(temperature) and math.isfinite(pressure)):
-        raise OptionError(f"thermochemistry: expected T and p above 0, found {temperature} K and {pressure} Pa")
+    if not TEMPERATURES[0] <= temperature <= TEMPERATURES[1]:
+        raise OptionError(
+            f"thermochemistry: expected a temperature of {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g} K, found "
+            f"{temperature:g} K"
+        )
+    least, most = (1e5 * bar for bar in PRESSURES)
+    if not least <= pressure <= most:
+        raise OptionError(f"thermochemistry: expected a pressure of {least:g} to {most:g} Pa, found {pressure:g} Pa")
     if symmetry_number < 1 or multiplicity < 1:
         raise OptionError(
             f"thermochemistry: expected symmetry number and multiplicity of 1 or more, found {symmetry_number} and "

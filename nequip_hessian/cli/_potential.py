@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from nequip_hessian.cli._numbers import positive, whole
+from nequip_hessian.cli._numbers import pressure, temperature, whole, whole_number
 from nequip_hessian.errors import ConfigError, OptionError
 
 MODEL_HELP = "NequIP file (.ckpt, .nequip.zip, .nequip.pt2), tblite, tblite:GFN1-xTB, or ase:package.module:Calculator"
@@ -27,7 +27,7 @@ def add_workers_argument(parser: Any) -> None:
     """Add the number of processes that share the geometries one search asks for together."""
     parser.add_argument(
         "--workers",
-        type=int,
+        type=whole,
         default=1,
         metavar="N",
         help="for tblite and ase:...: processes of one thread each among which images and displacements are divided "
@@ -38,10 +38,12 @@ def add_workers_argument(parser: Any) -> None:
 def add_charge_arguments(parser: Any) -> None:
     """Add charge and multiplicity."""
     parser.add_argument(
-        "--charge", type=int, help="total charge, e, for tblite and calculators that read atoms.info (default: 0)"
+        "--charge",
+        type=whole_number(-1000, 1000),
+        help="total charge, e, for tblite and calculators that read atoms.info (default: 0)",
     )
     parser.add_argument(
-        "--multiplicity", type=int, help="2S + 1; also the electronic degeneracy in the entropy (default: lowest)"
+        "--multiplicity", type=whole, help="2S + 1; also the electronic degeneracy in the entropy (default: lowest)"
     )
 
 
@@ -64,8 +66,8 @@ def add_state_arguments(parser: Any) -> None:
 
 def add_thermochemistry_arguments(parser: Any) -> None:
     """Add temperature, pressure, symmetry number and the treatment of low modes."""
-    parser.add_argument("--temperature", type=positive, default=298.15, help="K (default: 298.15)")
-    parser.add_argument("--pressure", type=positive, default=1.01325, help="bar (default: 1.01325, 1 atm)")
+    parser.add_argument("--temperature", type=temperature, default=298.15, help="K (default: 298.15)")
+    parser.add_argument("--pressure", type=pressure, default=1.01325, help="bar (default: 1.01325, 1 atm)")
     parser.add_argument(
         "--symmetry",
         type=whole,

@@ -16,12 +16,14 @@ examples:
   nequip-hessian evaluate model.nequip.zip store.zarr -o out/ --split reaction:test --no-neb --limit 100
   nequip-hessian evaluate ef.ckpt efh.ckpt store.zarr -o out/ --tasks saddle,irc,md --reactions 30 --workers 8
 
+A store with several split schemes (nequip-hessian info) needs --split SCHEME: the one the models were trained with.
 The first model is the baseline. Interrupt it whenever you like: the same command goes on where it was.
 """
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
+    from nequip_hessian.cli._numbers import whole
     from nequip_hessian.cli._potential import MODEL_HELP
 
     parser = subparsers.add_parser(
@@ -39,9 +41,10 @@ def add_parser(subparsers: Any) -> None:
         "--split",
         default="",
         metavar="SCHEME[:PART],...",
-        help="parts to evaluate (default: the test parts where the store has a split, else everything)",
+        help="parts to evaluate, or the scheme that the models were trained with (default: the test parts where one "
+        "scheme of the store has some; everything where none has)",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="at most N geometries, evenly spread")
+    parser.add_argument("--limit", type=whole, metavar="N", help="at most N geometries, evenly spread")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument(
         "--calculator-options",
@@ -61,26 +64,40 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--no-neb", action="store_true", help="no reaction paths")
     parser.add_argument("--no-optimise", action="store_true", help="no minima on the models' own surfaces")
     parser.add_argument(
-        "--reactions", type=int, metavar="N", help="at most N reactions, whose stationary points --limit leaves in"
+        "--reactions", type=whole, metavar="N", help="at most N reactions, whose stationary points --limit leaves in"
     )
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes of one thread each (default: 1)")
+    parser.add_argument(
+        "--workers", type=whole, default=1, metavar="N", help="processes of one thread each (default: 1)"
+    )
     _add_settings(parser)
 
 
 def _add_settings(parser: Any) -> None:
+    from nequip_hessian.cli._numbers import positive, whole, whole_number
+
     parser.add_argument(
         "--neb-steps",
-        type=int,
+        type=whole,
         default=400,
         metavar="N",
         help="as --steps of neb: a path that is not converged then counts as failed (default: 400)",
     )
-    parser.add_argument("--images", type=int, default=9, help="images of a reaction path with both ends (default: 9)")
     parser.add_argument(
-        "--starts", type=int, default=1, metavar="N", help="perturbed starts of a saddle search (default: 1)"
+        "--images", type=whole_number(4), default=9, help="images of a reaction path with both ends (default: 9)"
     )
-    parser.add_argument("--spread", type=float, default=0.05, help="their displacement, Å a coordinate (default: 0.05)")
-    parser.add_argument("--md-molecules", type=int, default=10, metavar="N", help="molecules of the ramp (default: 10)")
+    parser.add_argument(
+        "--starts",
+        type=whole_number(0),
+        default=1,
+        metavar="N",
+        help="perturbed starts of a saddle search (default: 1)",
+    )
+    parser.add_argument(
+        "--spread", type=positive, default=0.05, help="their displacement, Å a coordinate (default: 0.05)"
+    )
+    parser.add_argument(
+        "--md-molecules", type=whole, default=10, metavar="N", help="molecules of the ramp (default: 10)"
+    )
     add_ramp_arguments(parser, "md-")
 
 

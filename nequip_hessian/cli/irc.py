@@ -20,6 +20,7 @@ exit status: 0 both sides end at minima (and at the given ones); 1 one does not,
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
+    from nequip_hessian.cli._numbers import positive, whole
     from nequip_hessian.cli._potential import (
         add_potential_arguments,
         add_state_arguments,
@@ -40,13 +41,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", metavar="FOLDER", help="write the path, the minima and a page there")
     for name in ("reactant", "product"):
         parser.add_argument(f"--{name}", metavar="FILE", help=f"the {name} it should lead to, atoms in the same order")
-    parser.add_argument("--step", type=float, default=0.05, help="u^1/2 Å (default: 0.05)")
-    parser.add_argument("--points", type=int, default=400, help="at most so many on a side (default: 400)")
+    parser.add_argument("--step", type=positive, default=0.05, help="u^1/2 Å (default: 0.05)")
+    parser.add_argument("--points", type=whole, default=400, help="at most so many on a side (default: 400)")
     parser.add_argument(
-        "--fmax", type=float, default=0.02, help="force at which a side has arrived, eV/Å (default: 0.02)"
+        "--fmax", type=positive, default=0.02, help="force at which a side has arrived, eV/Å (default: 0.02)"
     )
     parser.add_argument(
-        "--hessian-every", type=int, default=5, metavar="N", help="take the Hessian at every N points (default: 5)"
+        "--hessian-every", type=whole, default=5, metavar="N", help="take the Hessian at every N points (default: 5)"
     )
     add_state_arguments(parser)
 

@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import Any
 
+from nequip_hessian.errors import OptionError
+
 _EPILOG = """\
 examples:
   nequip-hessian md model.nequip.zip molecule.xyz -o md/
@@ -30,6 +32,8 @@ _RAMP = (
 
 def add_ramp_arguments(parser: Any, prefix: str = "") -> None:
     """Add temperatures and times; `evaluate` has them with a prefix."""
+    from nequip_hessian.cli._numbers import positive, seed
+
     defaults = {
         "start": 25.0,
         "increment": 25.0,
@@ -43,21 +47,25 @@ def add_ramp_arguments(parser: Any, prefix: str = "") -> None:
     for name, text in _RAMP:
         value = defaults[name]
         parser.add_argument(
-            f"--{prefix}{name}", type=float, default=value, metavar="X", help=f"{text} (default: {value:g})"
+            f"--{prefix}{name}", type=positive, default=value, metavar="X", help=f"{text} (default: {value:g})"
         )
-    parser.add_argument(f"--{prefix}seed", type=int, default=0, help="of velocities and random forces (default: 0)")
+    parser.add_argument(f"--{prefix}seed", type=seed, default=0, help="of velocities and random forces (default: 0)")
 
 
 def ramp_settings(args: argparse.Namespace, prefix: str = "") -> Any:
-    """The settings that a command line holds; raises ConfigError where they cannot run."""
+    """The settings that a command line holds; raises OptionError where they cannot run."""
     from nequip_hessian.analysis.md import RampSettings
 
     names = [*(name.replace("-", "_") for name, _ in _RAMP), "seed"]
-    return RampSettings(**{name: getattr(args, f"{prefix}{name}") for name in names})
+    try:
+        return RampSettings(**{name: getattr(args, f"{prefix}{name}") for name in names})
+    except OptionError as exc:  # the settings do not know of the prefix
+        raise OptionError(str(exc).replace("--", f"--{prefix.replace('_', '-')}")) from None
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
+    from nequip_hessian.cli._numbers import whole
     from nequip_hessian.cli._potential import add_potential_arguments, add_state_arguments
 
     parser = subparsers.add_parser(
@@ -72,7 +80,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("geometry", metavar="GEOMETRY", help="file with one or more molecules")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="write tables and a page there, and go on from there")
     add_ramp_arguments(parser)
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes of one thread each (default: 1)")
+    parser.add_argument(
+        "--workers", type=whole, default=1, metavar="N", help="processes of one thread each (default: 1)"
+    )
     add_state_arguments(parser)
 
 

@@ -23,6 +23,7 @@ exit status: 0 converged, with a maximum and an imaginary mode there; 1 not (wha
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
+    from nequip_hessian.cli._numbers import positive, whole, whole_number
     from nequip_hessian.cli._potential import (
         add_potential_arguments,
         add_state_arguments,
@@ -42,11 +43,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("reactant", metavar="REACTANT", help="file with the reactant")
     parser.add_argument("product", metavar="PRODUCT", help="file with the product, atoms in the same order")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="write the band, a guess and a page there")
-    parser.add_argument("--images", type=int, default=9, help="with both ends (default: 9)")
-    parser.add_argument("--fmax", type=float, default=0.05, help="largest NEB force, eV/Å (default: 0.05)")
+    parser.add_argument("--images", type=whole_number(3), default=9, help="with both ends (default: 9)")
+    parser.add_argument("--fmax", type=positive, default=0.05, help="largest NEB force, eV/Å (default: 0.05)")
     parser.add_argument(
         "--steps",
-        type=int,
+        type=whole,
         default=400,
         help="of the climbing band, at most; before it up to half as many without climbing (default: 400)",
     )
@@ -59,12 +60,9 @@ def run(args: argparse.Namespace) -> int:
 
     out = folder_to_write(args)
     from nequip_hessian.cli._potential import geometry, potential_source
-    from nequip_hessian.errors import OptionError
     from nequip_hessian.outputs import claim_folder
     from nequip_hessian.report.job import band_table, write_neb
 
-    if args.images < 3 or args.steps < 1 or not args.fmax > 0:
-        raise OptionError("neb: expected 3 or more images, one or more steps and fmax above 0")
     reactant, product = (geometry(args, path) for path in (args.reactant, args.product))
     source = potential_source(args, args.workers)
     if out is not None:

@@ -19,6 +19,7 @@ exit status: 0 all converged; 1 one or more did not (they are written all the sa
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
+    from nequip_hessian.cli._numbers import positive, whole
     from nequip_hessian.cli.energy import add_model_arguments
 
     parser = subparsers.add_parser(
@@ -31,8 +32,10 @@ def add_parser(subparsers: Any) -> None:
     add_model_arguments(parser)
     parser.add_argument("geometry", metavar="GEOMETRY", help="file with one or more geometries")
     parser.add_argument("-o", "--output", metavar="FILE", help="write the optimised geometries as extended XYZ")
-    parser.add_argument("--fmax", type=float, default=0.005, help="largest force at the end, eV/Å (default: 0.005)")
-    parser.add_argument("--steps", type=int, default=500, help="at most so many steps of each optimiser (default: 500)")
+    parser.add_argument("--fmax", type=positive, default=0.005, help="largest force at the end, eV/Å (default: 0.005)")
+    parser.add_argument(
+        "--steps", type=whole, default=500, help="at most so many steps of each optimiser (default: 500)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,6 +26,7 @@ exit status: 0 done, with imaginary modes too (they are stated); 1 refused, or t
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
+    from nequip_hessian.cli._numbers import not_negative, number, positive, whole, whole_number
     from nequip_hessian.cli._potential import add_potential_arguments, add_workers_argument
 
     parser = subparsers.add_parser(
@@ -42,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="write the page and all files there")
     parser.add_argument(
         "--supercell",
-        type=int,
+        type=whole_number(-100000, 100000),
         nargs="+",
         metavar="N",
         help="three numbers, or nine of a matrix (default: that of phonopy.yaml, else 10 Å wide in every direction)",
@@ -51,25 +52,30 @@ def add_parser(subparsers: Any) -> None:
         "--relax", choices=("cell", "positions", "none"), default="cell", help="before the phonons (default: cell)"
     )
     parser.add_argument(
-        "--fmax", type=float, default=1e-3, help="largest force of the relaxation, eV/Å (default: 0.001)"
+        "--fmax", type=positive, default=1e-3, help="largest force of the relaxation, eV/Å (default: 0.001)"
     )
-    parser.add_argument("--mesh", type=int, nargs=3, metavar="N", help="of wave vectors (default: some 60 Å long)")
-    parser.add_argument("--points", type=int, default=51, help="wave vectors a segment of the bands (default: 51)")
+    parser.add_argument("--mesh", type=whole, nargs=3, metavar="N", help="of wave vectors (default: some 60 Å long)")
+    parser.add_argument(
+        "--points", type=whole_number(2, 100000), default=51, help="wave vectors a segment of the bands (default: 51)"
+    )
     parser.add_argument(
         "--temperatures",
-        type=float,
+        type=not_negative,
         nargs=3,
         default=(0.0, 1000.0, 10.0),
         metavar=("FIRST", "LAST", "STEP"),
         help="K (default: 0 1000 10)",
     )
     parser.add_argument(
-        "--displacement", type=float, default=0.01, help="where a model has no Hessian of its own, Å (default: 0.01)"
+        "--displacement",
+        type=number(above=0, most=0.1),
+        default=0.01,
+        help="where a model has no Hessian of its own, Å (default: 0.01)",
     )
     parser.add_argument("--no-sum-rule", action="store_true", help="use the force constants as they come")
     parser.add_argument("--reference", metavar="FILE", help="phonopy.yaml with force constants, or a Hessian store")
     parser.add_argument(
-        "--record", type=int, metavar="N", help="which geometry of the store (default: the one that fits)"
+        "--record", type=whole_number(0), metavar="N", help="which geometry of the store (default: the one that fits)"
     )
 
 
@@ -85,12 +91,16 @@ def run(args: argparse.Namespace) -> int:
     folder_to_write(args)
     from tqdm import tqdm
 
-    from nequip_hessian.analysis.force_constants import PhononCache, phonopy_module
+    from nequip_hessian.analysis.force_constants import PhononCache, check_size, phonopy_module
+    from nequip_hessian.analysis.phonons import check_settings
 
     phonopy_module()
     matrix = _matrix(args.supercell)
+    check_settings(args.mesh, args.points, tuple(args.temperatures))
     given = read_crystal(args.cell)
     atoms = given.atoms
+    if matrix is not None:
+        check_size(atoms, matrix)
     other = None if args.reference is None else read_reference(args.reference, atoms, args.record)
     calculator = potential(args, args.workers)
     supercell = given.supercell if matrix is None else matrix

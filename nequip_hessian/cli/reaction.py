@@ -23,6 +23,7 @@ exit status: 0 a transition state that connects both; 1 a stage failed (the page
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
+    from nequip_hessian.cli._numbers import positive, whole, whole_number
     from nequip_hessian.cli._potential import (
         add_potential_arguments,
         add_state_arguments,
@@ -42,9 +43,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("reactant", metavar="REACTANT", help="file with the reactant")
     parser.add_argument("product", metavar="PRODUCT", help="file with the product, atoms in the same order")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="write the page and all files there")
-    parser.add_argument("--images", type=int, default=9, help="of the band, with both ends (default: 9)")
-    parser.add_argument("--band-steps", type=int, default=400, help="as --steps of neb (default: 400)")
-    parser.add_argument("--irc-step", type=float, default=0.05, help="u^1/2 Å (default: 0.05)")
+    parser.add_argument("--images", type=whole_number(3), default=9, help="of the band, with both ends (default: 9)")
+    parser.add_argument("--band-steps", type=whole, default=400, help="as --steps of neb (default: 400)")
+    parser.add_argument("--irc-step", type=positive, default=0.05, help="u^1/2 Å (default: 0.05)")
     add_thermochemistry_arguments(parser)
     add_state_arguments(parser)
 
@@ -63,8 +64,6 @@ def run(args: argparse.Namespace) -> int:
     from nequip_hessian.outputs import claim_folder
     from nequip_hessian.report.job import job_table, write_job
 
-    if args.images < 3 or args.band_steps < 1 or not args.irc_step > 0:
-        raise OptionError("reaction: expected 3 or more images, one or more steps of the band, and a step above 0")
     if args.symmetry is not None:
         raise OptionError("reaction: --symmetry is for one molecule; here each symmetry number is found by itself")
     reactant, product = (geometry(args, path) for path in (args.reactant, args.product))

@@ -23,6 +23,7 @@ exit status: 0 a transition state was found (and connects what it should); 1 non
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
+    from nequip_hessian.cli._numbers import not_negative, positive, seed, whole
     from nequip_hessian.cli._potential import add_potential_arguments, add_state_arguments
 
     parser = subparsers.add_parser(
@@ -36,23 +37,25 @@ def add_parser(subparsers: Any) -> None:
     add_potential_arguments(parser)
     parser.add_argument("geometry", metavar="GUESS", help="file with one or more guesses")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="write transition states, tables and a page there")
-    parser.add_argument("--starts", type=int, default=1, metavar="N", help="N starts from each guess (default: 1)")
+    parser.add_argument("--starts", type=whole, default=1, metavar="N", help="N starts from each guess (default: 1)")
     parser.add_argument(
-        "--spread", type=float, default=0.1, help="random displacement of the further starts, Å (default: 0.1)"
+        "--spread", type=not_negative, default=0.1, help="random displacement of the further starts, Å (default: 0.1)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of these displacements (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of these displacements (default: 0)")
     parser.add_argument("--no-hessian", action="store_true", help="Sella finds the lowest mode itself, from forces")
     parser.add_argument("--compare", action="store_true", help="from each start with and without the Hessian")
     parser.add_argument(
         "--hessian-every",
-        type=int,
+        type=whole,
         metavar="N",
         help="take the Hessian every N steps (default: where the mode is lost)",
     )
     parser.add_argument("--internal", action="store_true", help="internal coordinates")
-    parser.add_argument("--fmax", type=float, default=0.005, help="largest force at the end, eV/Å (default: 0.005)")
-    parser.add_argument("--steps", type=int, default=200, help="at most so many (default: 200)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes of one thread each (default: 1)")
+    parser.add_argument("--fmax", type=positive, default=0.005, help="largest force at the end, eV/Å (default: 0.005)")
+    parser.add_argument("--steps", type=whole, default=200, help="at most so many (default: 200)")
+    parser.add_argument(
+        "--workers", type=whole, default=1, metavar="N", help="processes of one thread each (default: 1)"
+    )
     parser.add_argument("--irc", action="store_true", help="follow the reaction coordinate of the lowest one found")
     for name in ("reactant", "product"):
         parser.add_argument(f"--{name}", metavar="FILE", help=f"the {name} it should connect (implies --irc)")

@@ -26,7 +26,7 @@ Translations and rotations are projected out. Imaginary wavenumbers are printed 
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
-    from nequip_hessian.cli._numbers import positive
+    from nequip_hessian.cli._numbers import positive, whole
     from nequip_hessian.cli._potential import (
         add_potential_arguments,
         add_state_arguments,
@@ -63,7 +63,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="FOLDER",
         help="write frequencies, modes and spectrum there; interrupted, the same command goes on",
     )
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes, a geometry each (default: 1)")
+    parser.add_argument("--workers", type=whole, default=1, metavar="N", help="processes, a geometry each (default: 1)")
     parser.add_argument("--hessian", metavar="FILE", help="write the Hessian: .npy for one geometry, .npz for several")
     add_thermochemistry_arguments(parser)
     add_state_arguments(parser)

@@ -55,8 +55,9 @@ def irc_failure(path: ReactionCoordinate, known: Mapping[str, Atoms]) -> str | N
 
 
 def irc_rows(path: ReactionCoordinate, known: Mapping[str, Atoms]) -> list[list[str]]:
-    """One row a side: points, arc length, barrier, where it leads."""
-    head = ["side", "points", "arc / u^1/2 Å", "barrier / kcal/mol", "barrier / eV", "leads to", "ended because"]
+    """One row a side: points, arc length, barrier, how far the minimisation from its end moved, where it leads."""
+    head = ["side", "points", "arc / u^1/2 Å", "barrier / kcal/mol", "barrier / eV"]
+    head += ["end above minimum / kcal/mol", "RMSD / Å", "leads to", "ended because"]
     rows = [head]
     for name, side in sides(path):
         basin = side_basin(side, known)
@@ -64,6 +65,8 @@ def irc_rows(path: ReactionCoordinate, known: Mapping[str, Atoms]) -> list[list[
         barrier = path.energy - bottom
         numbers = [str(len(side)), f"{side.arc[-1]:.3f}" if len(side) else "–"]
         numbers += [f"{barrier / KCAL_PER_MOL:.2f}", f"{barrier:.4f}"] if np.isfinite(barrier) else ["–", "–"]
+        numbers.append("–" if side.fall is None else f"{side.fall / KCAL_PER_MOL:.2f}")
+        numbers.append("–" if side.shift is None else f"{side.shift:.3f}")
         rows.append([name, *numbers, basin.remark if basin else "nowhere", side.failure or side.ended])
     return rows
 
@@ -76,7 +79,7 @@ def irc_table(path: ReactionCoordinate, known: Mapping[str, Atoms]) -> str:
         align(irc_rows(path, known)),
     ]
     changes = bond_story(path)
-    return "\n".join([*lines, *([changes] if changes else [])])
+    return "\n".join([*lines, *([changes] if changes else []), *(f"remark: {text}" for text in path.shortfalls)])
 
 
 def bond_story(path: ReactionCoordinate) -> str:
@@ -100,6 +103,9 @@ def irc_document(path: ReactionCoordinate, known: Mapping[str, Atoms]) -> dict[s
         found[name] = {
             "points": len(side),
             "ended": side.ended,
+            "end_above_minimum_eV": side.fall,
+            "end_to_minimum_rmsd_angstrom": side.shift,
+            "stopped_short": side.stopped_short,
             "failure": side.failure,
             "leads_to": None if basin is None else vars(basin),
             "n_imaginary": side.n_imaginary,
@@ -120,19 +126,36 @@ def irc_document(path: ReactionCoordinate, known: Mapping[str, Atoms]) -> dict[s
     return result
 
 
-def irc_section(path: ReactionCoordinate, known: Mapping[str, Atoms]) -> str:
-    """The section of a page: verdict, plot, table."""
+def end_names(path: ReactionCoordinate, known: Mapping[str, Atoms]) -> tuple[str, str]:
+    """What the reverse and the forward side lead to, for a plot or a sentence."""
     names = []
     for name, side in sides(path):
         basin = side_basin(side, known)
         names.append((basin.name or basin.species) if basin else f"{name} end")
-    failure = irc_failure(path, known)
-    text = failure[:1].upper() + failure[1:] if failure else "Both sides end at minima: " + " and ".join(names)
-    plot = html.image(irc_plot(path, (names[0], names[1])), "Energy and largest force along the reaction coordinate.")
+    return names[0], names[1]
+
+
+def irc_section(path: ReactionCoordinate, known: Mapping[str, Atoms]) -> str:
+    """The section of a page: verdict, plot, table."""
+    names, failure = end_names(path, known), irc_failure(path, known)
+    if failure:
+        text = failure[:1].upper() + failure[1:]
+    elif path.shortfalls:
+        text = "Minimised from the ends of the path, which stopped short of them: " + " and ".join(names)
+    else:
+        text = "Both sides end at minima: " + " and ".join(names)
+    plot = html.image(
+        irc_plot(path, names),
+        "Energy and largest force along the reaction coordinate. The rings are the minima; the dotted lines to them "
+        "are minimisations, no part of the path.",
+    )
     story = bond_story(path)
-    rows = html.table(irc_rows(path, known), text_columns=(5, 6))
+    rows = html.table(irc_rows(path, known), text_columns=(7, 8))
     remark = html.note(story[:1].upper() + story[1:] + ".") if story else ""
-    return html.section("Intrinsic reaction coordinate", html.verdict(text, failure is None), plot, rows, remark)
+    short = [html.note(f"Remark: {sentence}.") for sentence in path.shortfalls]
+    return html.section(
+        "Intrinsic reaction coordinate", html.verdict(text, failure is None), plot, rows, remark, *short
+    )
 
 
 def write_irc(folder: Path, path: ReactionCoordinate, known: Mapping[str, Atoms], origin: Mapping[str, Any]) -> None:
@@ -155,7 +178,7 @@ def write_irc(folder: Path, path: ReactionCoordinate, known: Mapping[str, Atoms]
     content = {**irc_document(path, known), **jsonable(dict(origin)), "versions": versions()}
     (folder / "irc.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
     formula = path.transition_state.get_chemical_formula()
-    canvas = irc_plot(path, ("reverse end", "forward end"))
+    canvas = irc_plot(path, end_names(path, known))
     (folder / "irc.svg").write_bytes(html.svg(canvas))
     page = [irc_section(path, known), html.provenance(origin)]
     html.write_page(folder / "report.html", f"Reaction coordinate of {formula}", "irc", page)

@@ -10,7 +10,9 @@ import numpy.typing as npt
 from matplotlib.figure import Figure as Canvas
 
 from nequip_hessian.analysis.irc import ReactionCoordinate
+from nequip_hessian.analysis.irc_side import Side
 from nequip_hessian.analysis.path import ReactionPath, path_length
+from nequip_hessian.analysis.superpose import superpose
 from nequip_hessian.report.figures import COLOURS, FAINT, INK, new_canvas
 from nequip_hessian.units import KCAL_PER_MOL
 
@@ -18,18 +20,27 @@ Array = npt.NDArray[np.floating[Any]]
 
 
 def irc_plot(path: ReactionCoordinate, names: tuple[str, str]) -> Canvas:
-    """Energy and largest force along a reaction coordinate; names of the reverse and the forward end."""
+    """Energy and largest force along a reaction coordinate, and the minima found from its ends.
+
+    A minimum stands at its straight mass-weighted distance from the end of the path, joined to it by a dotted line.
+
+    Args:
+        path: both sides
+        names: of what the reverse and the forward side lead to
+    """
     canvas, (upper, lower) = new_canvas(7.2, 4.6, 2, 1, sharex=True, height_ratios=(2.4, 1))
     energies = (path.energies - path.energy) / KCAL_PER_MOL
     upper.axvline(0, color=FAINT, lw=0.8)
     upper.plot(path.arc, energies, color=COLOURS[1], lw=1.6, marker="o", ms=2.6)
     upper.scatter([0], [0], s=34, color=INK, zorder=4)
     upper.annotate("transition state", (0, 0), (6, 4), textcoords="offset points", fontsize=8, color=INK)
-    for name, x, y, side in (
-        (names[0], path.arc[0], energies[0], "left"),
-        (names[1], path.arc[-1], energies[-1], "right"),
-    ):
-        upper.annotate(name, (x, y), (0, 8), textcoords="offset points", fontsize=8, color=INK, ha=side)
+    for name, side, sign, align in ((names[0], path.reverse, -1, "left"), (names[1], path.forward, 1, "right")):
+        place = (0.0, 0.0) if not len(side) else (float(side.arc[-1]), (side.energies[-1] - path.energy) / KCAL_PER_MOL)
+        if (minimum := _minimum(path, side, sign)) is not None:
+            upper.plot(*zip(place, minimum, strict=True), color=INK, lw=1.0, ls=":")
+            upper.scatter(*minimum, s=34, facecolors="white", edgecolors=INK, zorder=4)
+            place = minimum
+        upper.annotate(name, place, (0, 8), textcoords="offset points", fontsize=8, color=INK, ha=align)
     upper.set_ylabel("energy / kcal/mol", fontsize=9)
     upper.margins(y=0.12)
     largest = np.linalg.norm(path.all_forces, axis=2).max(axis=1)
@@ -40,6 +51,15 @@ def irc_plot(path: ReactionCoordinate, names: tuple[str, str]) -> Canvas:
         axis.grid(axis="y", color=FAINT, lw=0.4)
         axis.set_axisbelow(True)
     return canvas
+
+
+def _minimum(path: ReactionCoordinate, side: Side, sign: int) -> tuple[float, float] | None:
+    """Where a side's minimum stands in the plot, u^(1/2) angstrom and kcal/mol above the transition state."""
+    if side.minimum is None or side.fall is None:
+        return None
+    moved = superpose(side.minimum.atoms.positions, side.positions[-1]) - side.positions[-1]
+    distance = np.sqrt(np.sum(path.transition_state.get_masses()[:, None] * moved**2))
+    return float(side.arc[-1] + sign * distance), float((side.minimum.energy - path.energy) / KCAL_PER_MOL)
 
 
 def band_plot(path: ReactionPath) -> Canvas:

@@ -142,7 +142,10 @@ def phonon_table(job: PhononJob) -> str:
 def sound_rows(found: Phonons) -> list[list[str]]:
     """Speeds of sound under the head."""
     rows = [["speed of sound / km/s", "slow", "", "fast"]]
-    return rows + [[name, *(f"{value:.3f}" for value in values)] for name, values in found.sound.items()]
+    return rows + [
+        [name, *("imaginary" if np.isnan(value) else f"{value:.3f}" for value in values)]
+        for name, values in found.sound.items()
+    ]
 
 
 def write_phonons(folder: Path, job: PhononJob, origin: Mapping[str, Any]) -> None:

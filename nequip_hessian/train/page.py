@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import lightning
 import torch
@@ -16,6 +17,9 @@ from nequip.utils import RankedLogger
 from nequip_hessian.errors import ConfigError
 from nequip_hessian.outputs import require_results_folder
 from nequip_hessian.potentials import PotentialSource
+
+if TYPE_CHECKING:
+    from nequip_hessian.store import HessianStore
 
 _log = RankedLogger(__name__, rank_zero_only=True)
 
@@ -34,7 +38,8 @@ class WriteEvaluationPage(Callback):
     Args:
         output: folder of the page; default: `evaluation` beside the checkpoint
         store: labelled geometries; default: the store that the training reads
-        split: `scheme:part` each; default: the test parts of the store's first scheme, or everything
+        split: `scheme:part` each; default: the test parts of the scheme that the training itself uses (`split` of its
+            data), where that is one of the store's; else as the command
         tasks: see `nequip_hessian.evaluate.TASKS`; default: those of the command
         limit: at most so many geometries; reactions: at most so many reactions
         name: of this model on the page
@@ -43,7 +48,8 @@ class WriteEvaluationPage(Callback):
         options: further fields of `nequip_hessian.evaluate.Options`, e.g. {masses: isotopic}
 
     Raises:
-        ConfigError: wrong options, or a trainer without ModelCheckpoint; both before the training.
+        ConfigError: wrong options, a trainer without ModelCheckpoint, or no split where one has to be named; all
+            before the training.
 
     Example:
         .. code-block:: yaml
@@ -100,6 +106,30 @@ class WriteEvaluationPage(Callback):
             raise ConfigError(f"WriteEvaluationPage: no store {place}; set store")
         if self.output:
             require_results_folder(self.output, "evaluate", self._inputs(place))
+        if not self.options.split:
+            self._check_default(trainer, place)
+
+    def _check_default(self, trainer: lightning.Trainer, place: Path) -> None:
+        from nequip_hessian.analysis.selection import default_scheme, test_parts
+        from nequip_hessian.store import HessianStore
+
+        store = HessianStore(place)
+        schemes = self._split(trainer, store)
+        if any(not test_parts(store, scheme) for scheme in schemes):
+            raise ConfigError(
+                f"WriteEvaluationPage: the training's split {schemes[0]!r} has no test part in {place}; set split, "
+                f"e.g. split: ['{schemes[0]}:val']"
+            )
+        if not schemes:
+            default_scheme(store)
+
+    def _split(self, trainer: lightning.Trainer, store: HessianStore) -> tuple[str, ...]:
+        """What is evaluated: what was asked for, else the scheme of the training; empty: the command's default."""
+        if self.options.split:
+            return self.options.split
+        datasets = getattr(getattr(trainer, "datamodule", None), "train_dataset_config", None)
+        used = datasets[0].get("split") if datasets else None
+        return (used,) if isinstance(used, str) and used in store.split_schemes else ()
 
     def _store(self, trainer: lightning.Trainer) -> Path:
         if self.store is not None:
@@ -156,29 +186,33 @@ class WriteEvaluationPage(Callback):
 
     def _write_or_warn(self, trainer: lightning.Trainer) -> None:
         checkpoint = next((path for path in _checkpoints(trainer) if path), None)
+        from nequip_hessian.store import HessianStore
+
         if checkpoint is None:
             _log.warning("WriteEvaluationPage: no checkpoint was written, so there is nothing to evaluate")
             return
         out = Path(self.output) if self.output else Path(checkpoint).parent / "evaluation"
+        parts = self.options.split
         try:
+            store = HessianStore(self._store(trainer))
+            parts = self._split(trainer, store)
             with torch.enable_grad():
-                page = self._write(trainer, checkpoint, out)
+                page = self._write(store, parts, checkpoint, out)
         except Exception as exc:  # hours of training must not end in a traceback because of a page
             again = f"nequip-hessian evaluate {checkpoint} {self._store(trainer)} -o {out}"
+            if parts:
+                again += f" --split {','.join(parts)}"
             _log.warning(f"WriteEvaluationPage: not written: {type(exc).__name__}: {exc}; try again: {again}")
             return
         _log.info(f"Evaluation page: {page}")
 
-    def _write(self, trainer: lightning.Trainer, checkpoint: str, out: Path) -> Path:
+    def _write(self, store: HessianStore, parts: tuple[str, ...], checkpoint: str, out: Path) -> Path:
         from nequip_hessian.evaluate import evaluate, load_models
         from nequip_hessian.report import write_report
-        from nequip_hessian.store import HessianStore
 
         entries = [*(f"{name}={model}" for name, model in self.baseline.items()), f"{self.name}={checkpoint}"]
-        place = self._store(trainer)
-        require_results_folder(out, "evaluate", self._inputs(checkpoint, place))
-        models = load_models(entries, self.device)
-        found = evaluate(models, HessianStore(place), out, self.options)
+        require_results_folder(out, "evaluate", self._inputs(checkpoint, store.path))
+        found = evaluate(load_models(entries, self.device), store, out, replace(self.options, split=parts))
         return write_report(found, out, self._validations)
 
 

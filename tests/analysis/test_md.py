@@ -96,7 +96,7 @@ def test_a_model_that_raises_is_an_outcome_and_wrong_settings_are_refused():
     found = run_dynamics(carbon(), Fails(), QUICK, label="dicarbon")
     assert "RuntimeError: no weights" in found.failure
     assert (found.label, found.formula, found.temperature) == ("dicarbon", "C2", None)
-    with pytest.raises(ConfigError, match="temperatures, times and friction above 0"):
+    with pytest.raises(ConfigError, match="--hold: expected a number above 0, found 0"):
         RampSettings(hold=0)
     with pytest.raises(ConfigError, match="two or more atoms"):
         run_dynamics(Atoms("C"), bond(6.0))

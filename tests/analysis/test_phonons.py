@@ -28,6 +28,7 @@ from nequip_hessian.analysis.force_constants import (
 from nequip_hessian.analysis.phonons import THZ_TO_CM, compare_phonons, lattice_dynamics
 from nequip_hessian.errors import ConfigError, HessianDataError
 from nequip_hessian.potentials import ForeignPotential, load_potential
+from nequip_hessian.report.phonons import sound_rows
 from nequip_hessian.units import WAVENUMBER
 
 STIFFNESS, HEAVY, LIGHT, LENGTH = 5.0, 40.0, 12.0, 5.0  # eV/angstrom^2, u, u, angstrom
@@ -172,6 +173,16 @@ def test_an_unstable_crystal_is_said_to_be_unstable(aluminium):
     assert found.imaginary_share > 0.9
     assert found.lowest[0] < -5
     assert found.n_imaginary_gamma == 0  # one atom in the primitive cell: three acoustic modes at Gamma
+
+
+def test_no_wave_runs_along_an_imaginary_branch(aluminium):
+    crystal, _, constants, _ = aluminium
+    weak = phonon_calculation(crystal.atoms, 2 * np.eye(3, dtype=int))
+    turned = lattice_dynamics(weak, -constants, mesh=(2, 2, 2), points=2)
+    assert turned.sound
+    assert all(np.all(np.isnan(speeds)) for speeds in turned.sound.values())
+    cells = [cell for row in sound_rows(turned)[1:] for cell in row[1:]]
+    assert set(cells) == {"imaginary"}
 
 
 def test_force_constants_are_kept_and_taken_up_again(aluminium, tmp_path):

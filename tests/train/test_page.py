@@ -12,13 +12,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from emt_pairs import labelled_pair
 
+from nequip_hessian.analysis.selection import select
 from nequip_hessian.calculator import HessianCalculator
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, OptionError
 from nequip_hessian.evaluate import Model, Options, evaluate
 from nequip_hessian.outputs import require_results_folder
 from nequip_hessian.report.learning import learning_plot
-from nequip_hessian.store import HessianStore
+from nequip_hessian.store import HessianStore, StoreWriter
 from nequip_hessian.train import WriteEvaluationPage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,3 +126,43 @@ def test_what_cannot_be_evaluated_is_refused_before_the_training(small_store, tm
     with pytest.raises(ConfigError, match=r"made by nequip-hessian evaluate before, found notes.txt in it"):
         WriteEvaluationPage(output=str(tmp_path)).setup(a_trainer(small_store, "x"), None, "fit")
     WriteEvaluationPage().setup(a_trainer(small_store, "x"), None, "fit")
+
+
+def two_schemes(path):
+    """A store of six pairs with two schemes that test on other pairs."""
+    with StoreWriter(path) as writer:
+        writer.extend(labelled_pair("N2", 1.0 + 0.02 * k) for k in range(6))
+        for scheme, first in (("one", 0), ("other", 2)):
+            codes = [2 if first <= k < first + 2 else k % 2 for k in range(6)]
+            writer.set_split(scheme, ["train", "val", "test"], codes)
+        writer.set_split("half", ["train", "val"], [0, 0, 0, 1, 1, 1])
+    return path
+
+
+def test_the_page_takes_the_scheme_of_the_training(tmp_path, monkeypatch):
+    store = two_schemes(tmp_path / "pairs.zarr")
+    asked = []
+    monkeypatch.setattr(WriteEvaluationPage, "_write", lambda self, store, parts, checkpoint, out: asked.append(parts))
+
+    def trainer(split):
+        data = SimpleNamespace(train_dataset_config=[{"store": str(store), "split": split}])
+        return a_trainer(store, tmp_path / "last.ckpt", datamodule=data)
+
+    for callback, split in ((WriteEvaluationPage(), "other"), (WriteEvaluationPage(split="one:val"), "other")):
+        callback.setup(trainer(split), None, "fit")
+        callback.on_fit_end(trainer(split), None)
+    assert asked == [("other",), ("one:val",)]
+    with pytest.raises(OptionError, match="found 2: one, other; name the one"):
+        WriteEvaluationPage().setup(trainer({"train": 0.8, "val": 0.1, "test": 0.1}), None, "fit")
+    with pytest.raises(ConfigError, match=r"'half' has no test part .* split: \['half:val'\]"):
+        WriteEvaluationPage().setup(trainer("half"), None, "fit")
+
+
+def test_test_parts_of_several_schemes_are_not_guessed(tmp_path):
+    store = HessianStore(two_schemes(tmp_path / "pairs.zarr"))
+    with pytest.raises(OptionError, match="found 2: one, other; name the one"):
+        select(store)
+    indices, parts, notes = select(store, ["other"])
+    assert indices == [2, 3]
+    assert parts == ["test", "test"]
+    assert notes == []
