@@ -140,7 +140,7 @@ def test_the_same_command_goes_on_in_its_folder_and_says_whose_it_is(tmp_path):
     assert main(command) == 0
     assert json.loads((tmp_path / "modes" / MARK).read_text())["command"] == "vibrations"
     assert main(command) == 0
-    assert main(["md", *command[1:3], "--maximum=50", "--hold=0.01", "--nve=0", *command[4:]]) == 2
+    assert main(["md", *command[1:3], "--maximum=50", "--hold=0.01", "--nve=0.001", *command[4:]]) == 2
 
 
 def test_a_folder_that_looks_empty_is_free(tmp_path):
