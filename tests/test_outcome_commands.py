@@ -49,7 +49,7 @@ def test_md_writes_tables_and_a_page_and_goes_on(monoxide, tmp_path, capsys, mon
     assert main(command) == 0
     capsys.readouterr()
     assert main([*command[:-1], str(tmp_path / "md"), "--maximum", "1"]) == 2
-    assert "temperatures, times and friction above 0" in capsys.readouterr().err
+    assert "--maximum: expected the first temperature (--start, 50 K) or more, found 1 K" in capsys.readouterr().err
 
 
 def test_a_molecule_that_cannot_be_run_is_named_and_the_others_are_run(tmp_path, capsys):

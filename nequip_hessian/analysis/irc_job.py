@@ -9,6 +9,7 @@ from typing import Any
 from ase import Atoms
 
 from nequip_hessian import __version__
+from nequip_hessian.analysis.geometries import other_atoms
 from nequip_hessian.analysis.irc import ReactionCoordinate, intrinsic_reaction_coordinate
 from nequip_hessian.analysis.job_cache import JobCache
 from nequip_hessian.analysis.jobs import job_name
@@ -65,8 +66,11 @@ def known_minimum(
     Raises:
         ConfigError: other atoms or another order, or one that cannot be minimised.
     """
-    if atoms.numbers.tolist() != transition_state.numbers.tolist():
-        raise ConfigError(f"{name}: other atoms than the transition state has, or another order of them")
+    if difference := other_atoms(transition_state, atoms):
+        raise ConfigError(
+            f"{name}: expected the atoms of the transition state in the same order, found {difference}; reorder or "
+            "replace the file"
+        )
     key = job_name("minimum", atoms, {})
     kept = None if journal is None else journal.relaxation(key, atoms)
     if kept is not None:
