@@ -30,6 +30,9 @@ DISPLACEMENT: Final = 0.005
 """Step of the central differences, angstrom."""
 
 DEBYE: Final = 0.20819433  # e angstrom, as ase.units.Debye
+_TBLITE_SOLVATION: Final = tuple(
+    f"{model}_solvation" for model in ("alpb", "gbsa", "cosmo", "cpcm", "pcm", "gbe", "gb")
+)
 _TBLITE_ACCURACY: Final = 0.01  # keeps the noise of the forces near 1e-6 eV/angstrom
 
 
@@ -151,7 +154,7 @@ def load_potential(name: str, *, device: str = "cpu", options: Mapping[str, Any]
         An ASE calculator with `get_hessian`.
 
     Raises:
-        ConfigError: no such file, a damaged one, or options for a NequIP file
+        ConfigError: no such file, a damaged one, options for a NequIP file, or some that tblite does not know
         EngineError: no such calculator, or one that cannot be made
         MissingExtraError: tblite is not installed
     """
@@ -227,8 +230,16 @@ def _tblite(method: str, options: dict[str, Any]) -> ForeignPotential:
     TbliteEngine(method=method)  # says what is wrong with the name, or that tblite is not installed
     from tblite.ase import TBLite
 
+    known = sorted({*TBLite.default_parameters, *_TBLITE_SOLVATION} - {"method"})
+    if unknown := sorted(set(options) - set(known)):  # the class keeps what it does not know and never looks at it
+        named = "the method is part of the name, as in tblite:GFN1-xTB; " if "method" in unknown else ""
+        raise OptionError(
+            f"calculator options of tblite: unknown: {', '.join(unknown)}; {named}it knows {', '.join(known)}"
+        )
     settings = {"accuracy": _TBLITE_ACCURACY, "verbosity": 0, **options}
-    return ForeignPotential(TBLite(method=method, **settings), f"{method} (tblite {version('tblite')})")
+    title = f"{method} (tblite {version('tblite')})"
+    with _said(title):
+        return ForeignPotential(TBLite(method=method, **settings), title)
 
 
 def _foreign(path: str, options: dict[str, Any]) -> ForeignPotential:

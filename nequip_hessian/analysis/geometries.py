@@ -35,6 +35,19 @@ def require_molecule(job: str, atoms: Atoms) -> None:
         )
 
 
+def other_atoms(first: Atoms, second: Atoms) -> str | None:
+    """Say how the atoms of two geometries differ, by kind and order; None where they do not."""
+    if first.numbers.tolist() == second.numbers.tolist():
+        return None
+    formulas = first.get_chemical_formula(), second.get_chemical_formula()
+    if formulas[0] != formulas[1]:
+        return f"{formulas[0]} and {formulas[1]}"
+    index = int(np.flatnonzero(first.numbers != second.numbers)[0])
+    symbols = first.symbols[index], second.symbols[index]
+    where = f"atom {index} (from 0) is {symbols[0]} in the one and {symbols[1]} in the other"
+    return f"another order of {formulas[0]}: {where}"
+
+
 def read_geometries(path: str | Path) -> list[Atoms]:
     """Read all geometries of a file, angstrom, without whatever labels the file has.
 

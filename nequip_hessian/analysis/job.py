@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from ase import Atoms
 
-from nequip_hessian.analysis.geometries import require_molecule
+from nequip_hessian.analysis.geometries import other_atoms, require_molecule
 from nequip_hessian.analysis.irc import STEP, ReactionCoordinate, intrinsic_reaction_coordinate
 from nequip_hessian.analysis.job_cache import JobCache
 from nequip_hessian.analysis.optimisation import Relaxation, relax
@@ -91,8 +91,11 @@ def run_reaction(
     Raises:
         ConfigError: other atoms or another order, one atom, a periodic geometry; MissingExtraError: no Sella.
     """
-    if reactant.numbers.tolist() != product.numbers.tolist():
-        raise ConfigError("reactant and product: expected the same atoms in the same order; reorder one of the files")
+    if difference := other_atoms(reactant, product):
+        raise ConfigError(
+            f"reactant and product: expected the same atoms in the same order, found {difference}; reorder or replace "
+            "one of the files"
+        )
     for name, atoms in (("reactant", reactant), ("product", product)):
         require_molecule(f"reaction: {name}", atoms)
     job = ReactionJob()

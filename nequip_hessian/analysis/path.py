@@ -33,7 +33,7 @@ from ase.mep import NEB
 from ase.optimize import FIRE, LBFGS
 
 from nequip_hessian.analysis.answers import Answers
-from nequip_hessian.analysis.geometries import state_of
+from nequip_hessian.analysis.geometries import other_atoms, state_of
 from nequip_hessian.analysis.interpolation import interpolate
 from nequip_hessian.analysis.optimisation import relax
 from nequip_hessian.analysis.prediction import check_hessian, evaluate_atoms
@@ -195,8 +195,8 @@ def reaction_path(
         The path. End points that cannot be compared or relaxed, a model that raises, or a band that does
         not converge give a path with `failure`.
     """
-    if len(reactant) != len(product) or np.any(reactant.numbers != product.numbers):
-        return _no_path("reactant and product have other atoms or another order of atoms")
+    if difference := other_atoms(reactant, product):
+        return _no_path(f"reactant and product: expected the same atoms in the same order, found {difference}")
     if len(reactant) < 2:
         return _no_path("one atom has no reaction path")
     if np.any(reactant.pbc) or np.any(product.pbc):

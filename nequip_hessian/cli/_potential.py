@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from nequip_hessian.cli._numbers import pressure, temperature, whole, whole_number
-from nequip_hessian.errors import ConfigError, OptionError
+from nequip_hessian.errors import ConfigError, HessianDataError, OptionError
 
 MODEL_HELP = "NequIP file (.ckpt, .nequip.zip, .nequip.pt2), tblite, tblite:GFN1-xTB, or ase:package.module:Calculator"
 
@@ -145,6 +146,16 @@ def _note_charge(args: argparse.Namespace, path: str, frames: list[Any]) -> None
             "its numbers are those of the charges it was trained on",
             file=sys.stderr,
         )
+
+
+@contextmanager
+def naming(path: str, index: int, count: int) -> Iterator[None]:
+    """Put the file, and of several geometries the number from 0, in front of what is wrong with one."""
+    try:
+        yield
+    except HessianDataError as exc:
+        where = path if count == 1 else f"{path}: geometry {index}"
+        raise type(exc)(f"{where}: {exc}") from exc
 
 
 def geometries(args: argparse.Namespace, path: str) -> list[Any]:

@@ -47,14 +47,17 @@ def run(args: argparse.Namespace) -> int:
     files_to_write(args, "output", "hessian")
     from nequip_hessian.analysis.prediction import evaluate_hessians
     from nequip_hessian.analysis.single import single_point
-    from nequip_hessian.cli._potential import charged_geometries, potential
+    from nequip_hessian.cli._potential import charged_geometries, naming, potential
     from nequip_hessian.report.single import check_hessian_file, energy_table, write_frames, write_hessians
 
     frames = charged_geometries(args, args.geometry)
     if args.hessian:
         check_hessian_file(args.hessian, len(frames))
     calculator = potential(args)
-    answers = [single_point(calculator, atoms) for atoms in frames]
+    answers = []
+    for index, atoms in enumerate(frames):
+        with naming(args.geometry, index, len(frames)):
+            answers.append(single_point(calculator, atoms))
     print(energy_table(frames, answers))
     if args.output:
         write_frames(args.output, frames, answers)

@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
         path = _search(source, reactant, product, {name: getattr(args, name) for name in SETTINGS}, out)
     except KeyboardInterrupt:
         return interrupted("neb", kept=out is not None)
-    print(band_table(path))
+    if len(path.energies):
+        print(band_table(path))
     if out is not None:
         origin = {name: getattr(args, name) for name in ("model", "reactant", "product", *SETTINGS)}
         write_neb(out, path, reactant, origin)

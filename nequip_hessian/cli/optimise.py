@@ -44,14 +44,18 @@ def run(args: argparse.Namespace) -> int:
 
     files_to_write(args, "output", "hessian")
     from nequip_hessian.analysis.optimisation import relax_all
-    from nequip_hessian.analysis.prediction import evaluate_hessians
+    from nequip_hessian.analysis.prediction import evaluate_hessians, unknown_elements
     from nequip_hessian.cli._potential import charged_geometries, potential
+    from nequip_hessian.errors import ConfigError
     from nequip_hessian.report.single import check_hessian_file, optimisation_table, write_frames, write_hessians
 
     frames = charged_geometries(args, args.geometry)
     if args.hessian:
         check_hessian_file(args.hessian, len(frames))
     calculator = potential(args)
+    for index, atoms in enumerate(frames):
+        if unknown := unknown_elements(calculator, atoms.numbers):
+            raise ConfigError(f"{args.geometry}: geometry {index}: {atoms.get_chemical_formula()}: {unknown}")
     before, outcomes = relax_all(frames, calculator, fmax=args.fmax, steps=args.steps)
     print(optimisation_table(before, outcomes))
     if args.output:

@@ -46,7 +46,8 @@ def load_models(
         options: keyword arguments by name of the model, for `ase:...` and tblite
 
     Raises:
-        ConfigError: a file that is no model, two models of one name, options for a model that is not there.
+        ConfigError: an empty name, a file that is no model, two models of one name, options for a model that is not
+            there.
         EngineError, MissingExtraError: as `load_potential`.
     """
     pairs = [_split(entry) for entry in entries]
@@ -69,6 +70,8 @@ def model_text(entry: str) -> str:
 
 def _split(entry: str) -> tuple[str, str]:
     name, equals, text = entry.partition("=")
+    if (equals and not name.strip()) or not (text if equals else name).strip():
+        raise OptionError(f"model {entry!r}: expected MODEL or NAME=MODEL, found nothing in place of one of them")
     return (name, text) if equals else ("", entry)
 
 

@@ -30,6 +30,25 @@ ALL_METRICS: Final[dict[str, Metric]] = {
     "consistency": Metric("1", "Hessian against differences of the model's own forces (largest relative error)"),
 }
 
+_COUNTED: Final = (
+    (("force_mae", "force_rmse"), "force components"),
+    (("hessian_rmse", "projected_hessian_rmse"), "matrix elements"),
+    (tuple(f"{kind}frequency{part}_mae" for kind in ("", "relaxed_") for part in ("", "_low", "_high")), "modes"),
+    (("imaginary_mae",), "modes"),
+    (tuple(name for name in ALL_METRICS if "barrier" in name), "barriers"),
+    (tuple(RELAXED_METRICS), "minima"),
+    (tuple(GAS_METRICS), "stationary points"),
+    ((*REACTION_METRICS, *IRC_METRICS), "reactions"),
+    (tuple(SADDLE_METRICS), "searches"),
+    (tuple(MD_METRICS), "molecules"),
+)
+
+
+def counted(name: str) -> str:
+    """What the number of cases of a figure counts."""
+    return next((what for names, what in _COUNTED if name in names), "geometries")
+
+
 INTERVALS: Final = (
     "In brackets the 95 % interval of a change under another choice of test molecules (paired bootstrap over groups); "
     "where it holds zero, the models are not told apart. How another seed of a training would change it is another "

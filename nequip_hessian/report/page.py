@@ -19,6 +19,7 @@ from nequip_hessian.report.display import (
     SECTIONS,
     cell,
     change,
+    counted,
     number,
 )
 from nequip_hessian.report.figures import colour
@@ -133,7 +134,7 @@ def _figure_row(
             difference, verdict = change(name, before, after, interval)
             shared = f" on {after.n} shared" if difference and after.n != column[name].n else ""
             text += f'<span class="diff {verdict}">{escape(difference + shared)}</span>' if difference else ""
-        text += f'<span class="n">n={column[name].n}</span>'
+        text += f'<span class="n" title="{counted(name)}">n={column[name].n}</span>'
         is_best = comparable and values[position] == best
         cells.append(f'<td class="best">{text}</td>' if is_best else f"<td>{text}</td>")
     return f"<tr><td>{escape(ALL_METRICS[name].title)}</td>{''.join(cells)}</tr>"
@@ -173,7 +174,7 @@ def _card(name: str, before: Figure | None, after: Figure, interval: Interval | 
         f'<div class="card"><div class="what">{escape(ALL_METRICS[name].title)}</div>'
         f'<div class="value">{escape(value)} <small>{escape(unit)}</small></div>'
         f'<div class="was">{was}<b class="{verdict}">{escape(difference)}</b> '
-        f'<span class="dim">n={after.n}</span></div></div>'
+        f'<span class="dim" title="{counted(name)}">n={after.n}</span></div></div>'
     )
 
 
@@ -285,7 +286,9 @@ def render_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
         f'<p class="meta">nequip-hessian evaluate · {created}</p>',
         summary_section(evaluation),
         f"<section><h2>All figures</h2>{figures_table(evaluation)}"
-        '<p class="note">n: number of cases. A change against the baseline is over the cases both models answered; '
+        '<p class="note">n: number of cases: geometries, or modes (frequencies), force components, matrix elements '
+        "(RMSE of Hessians), barriers, reactions, searches, molecules; point at one to see which. "
+        "A change against the baseline is over the cases both models answered; "
         f"rates are over all cases. {INTERVALS if len(evaluation.models) > 1 else ''}"
         "Definitions: docs/metrics.md of nequip-hessian.</p></section>",
         _plots(plots),

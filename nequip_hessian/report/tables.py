@@ -16,7 +16,7 @@ from typing import Any
 from nequip_hessian import __version__
 from nequip_hessian.analysis.results import Evaluation, ModelResult
 from nequip_hessian.analysis.summary import Figure, confusion
-from nequip_hessian.report.display import ALL_METRICS, KEY_METRICS, cell, change
+from nequip_hessian.report.display import ALL_METRICS, KEY_METRICS, cell, change, counted
 
 
 def jsonable(value: Any) -> Any:
@@ -124,7 +124,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def summary_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """One row a model, subset and metric: value, number of cases, unit."""
+    """One row a model, subset and metric: value, number of cases, unit, what the cases are."""
     rows = []
     for model in evaluation.models:
         subsets = {"all": evaluation.all_figures(model)}
@@ -134,11 +134,15 @@ def summary_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
         subsets |= {f"size:{name}": figures for name, figures in evaluation.by_size(model).items()}
         for subset, figures in subsets.items():
             for name, figure in figures.items():
-                rows.append({"model": model.name, "subset": subset, "metric": name, **asdict(figure)})
+                row = {"model": model.name, "subset": subset, "metric": name, **asdict(figure)}
+                rows.append(row | {"n_counts": counted(name)})
     return rows
 
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    """Nested results as columns; a pair (of the reference, of the model) becomes two of them."""
+    if isinstance(value, tuple):
+        value = dict(zip(("reference", "predicted"), value, strict=True))
     if isinstance(value, dict):
         return {k: v for key, item in value.items() for k, v in _flat(f"{prefix}{key}.", item).items()}
     return {prefix.removesuffix("."): value}

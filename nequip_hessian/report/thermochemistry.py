@@ -62,7 +62,17 @@ def thermochemistry_table(found: Thermochemistry) -> str:
 
 
 def thermochemistry_facts(found: Thermochemistry) -> dict[str, Any]:
-    """All contributions by name, eV, eV/K, K, Pa, and the totals."""
-    totals = {name: getattr(found, name) for name in ("entropy", "enthalpy", "gibbs")}
-    totals |= {name: getattr(found, name) for name in ("enthalpy_correction", "gibbs_correction")}
-    return {**asdict(found), **totals}
+    """All contributions and the totals by name, units in the names; the pressure in bar, as it is asked for."""
+    totals = ("entropy", "enthalpy", "gibbs", "enthalpy_correction", "gibbs_correction")
+    facts = asdict(found) | {name: getattr(found, name) for name in totals}
+    facts["pressure"] = found.pressure / 1e5
+    return {f"{name}{_unit(name)}": value for name, value in facts.items()}
+
+
+def _unit(name: str) -> str:
+    """What the unit of a contribution adds to its name; nothing for counts and words."""
+    if name in ("symmetry_number", "multiplicity", "treatment", "n_modes", "n_left_out"):
+        return ""
+    if name.startswith("entropy"):
+        return "_eV_per_K"
+    return {"temperature": "_K", "pressure": "_bar"}.get(name, "_eV")

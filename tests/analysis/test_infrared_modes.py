@@ -154,8 +154,8 @@ def test_the_command_writes_spectrum_and_thermochemistry(tmp_path, capsys):
     assert np.all((ratio > 0.7) & (ratio < 0.76))  # water to heavy water
     assert max(light["ir_intensities_km_per_mol"]) > 10
     gas = json.loads((tmp_path / "light" / "thermochemistry.json").read_text(encoding="utf-8"))
-    assert gas["pressure"] == 1e5
-    assert gas["entropy"] * 298.15 == pytest.approx(gas["enthalpy"] - gas["gibbs"])
+    assert gas["pressure_bar"] == 1
+    assert gas["entropy_eV_per_K"] * 298.15 == pytest.approx(gas["enthalpy_eV"] - gas["gibbs_eV"])
     for name in ("spectrum.csv", "spectrum.svg", "modes.molden", "modes.jmol.xyz", "mode_002.extxyz"):
         assert (tmp_path / "light" / name).is_file()
     assert len(read(tmp_path / "light" / "mode_000.extxyz", index=":")) == 20
