@@ -196,14 +196,16 @@ def same_atoms(args: argparse.Namespace, names: Sequence[str], starts: Sequence[
     Raises:
         FormatError, EngineError: as `geometries`. ConfigError: other atoms or another order.
     """
+    from nequip_hessian.analysis.geometries import other_atoms
+
     found = {name: geometry(args, getattr(args, name)) for name in names if getattr(args, name) is not None}
     for name, atoms in found.items():
         for index, start in enumerate(starts):
-            if atoms.numbers.tolist() != start.numbers.tolist():
+            if difference := other_atoms(start, atoms):
                 which = f", geometry {index}" if len(starts) > 1 else ""
                 raise ConfigError(
-                    f"--{name} {getattr(args, name)}: expected the atoms of {args.geometry}{which} in the same order "
-                    f"({start.get_chemical_formula('reduce')}), found {atoms.get_chemical_formula('reduce')}"
+                    f"--{name} {getattr(args, name)}: expected the atoms of {args.geometry}{which} in the same order, "
+                    f"found {difference}; reorder or replace the file"
                 )
     return found
 
