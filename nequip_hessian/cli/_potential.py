@@ -150,12 +150,13 @@ def _note_charge(args: argparse.Namespace, path: str, frames: list[Any]) -> None
 
 @contextmanager
 def naming(path: str, index: int, count: int) -> Iterator[None]:
-    """Put the file, and of several geometries the number from 0, in front of what is wrong with one."""
+    """Put the file and the number of the geometry, from 0, in front of what is wrong with one of several."""
     try:
         yield
     except HessianDataError as exc:
-        where = path if count == 1 else f"{path}: geometry {index}"
-        raise type(exc)(f"{where}: {exc}") from exc
+        if count == 1:
+            raise
+        raise type(exc)(f"{path}: geometry {index}: {exc}") from exc
 
 
 def geometries(args: argparse.Namespace, path: str) -> list[Any]:

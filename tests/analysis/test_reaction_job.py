@@ -40,10 +40,10 @@ def test_a_reaction_goes_from_its_ends_to_one_page(done, members):
     assert document["failed"] is None
     energies = {name: record.energy for name, record in hydrogen_cyanide().items()}
     found = document["thermochemistry"]
-    barrier = found["transition_state"]["electronic_energy"] - found["reactant"]["electronic_energy"]
+    barrier = found["transition_state"]["electronic_energy_eV"] - found["reactant"]["electronic_energy_eV"]
     assert barrier == pytest.approx(energies["transition_state"] - energies["reactant"], abs=2e-4)
     assert found["transition_state"]["n_left_out"] == 1
-    assert found["product"]["temperature"] == 400
+    assert found["product"]["temperature_K"] == 400
     assert document["wavenumbers_cm"]["transition_state"][0] == pytest.approx(-1426, abs=5)
     assert document["irc"]["sides"]["reverse"]["leads_to"]["name"] == "reactant"
     assert document["irc"]["sides"]["forward"]["leads_to"]["name"] == "product"
