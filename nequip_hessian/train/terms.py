@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from warnings import warn
 
 import torch
 from nequip.data import AtomicDataDict
 
-from nequip_hessian._keys import HESSIAN_WEIGHT_KEY
-from nequip_hessian.errors import ConfigError
+from nequip_hessian._keys import HESSIAN_GEOMETRY_KEY, HESSIAN_PROBE_KEY, HESSIAN_WEIGHT_KEY
+from nequip_hessian.errors import ConfigError, HessianDataWarning
 from nequip_hessian.train.guard import Names, stop_where_bad
 from nequip_hessian.train.products import (
     Data,
@@ -22,6 +23,8 @@ from nequip_hessian.train.products import (
 )
 
 NORMALISATIONS: Final = ("share", "labelled")
+_COUNTED: Final = 20  # geometries below which a share says nothing
+_FAR: Final = (0.5, 2.0)  # found share over the one that was said
 
 
 class HessianTerm(GeometryMean):
@@ -49,6 +52,12 @@ class HessianTerm(GeometryMean):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        for name in ("labelled", "seen", "weights"):
+            self.add_state(name, default=torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.labelled: torch.Tensor
+        self.seen: torch.Tensor
+        self.weights: torch.Tensor
+        self._warned = False
         if normalise not in NORMALISATIONS:
             raise ConfigError(f"normalise: expected `share` or `labelled`, found {normalise!r}")
         self.normalise = normalise
@@ -83,6 +92,10 @@ class HessianTerm(GeometryMean):
             weights = torch.tensor(self.type_weights, dtype=residual.dtype, device=residual.device)[types.view(-1)]
         means, labelled = mean_over_geometries(self.error(residual), mask, target, weights)
         stop_where_bad(str(self), means, target, self._geometry_name)
+        if HESSIAN_PROBE_KEY in target and HESSIAN_GEOMETRY_KEY not in target:  # our own dataset has counted already
+            self.labelled = self.labelled + labelled.sum()
+            self.seen = self.seen + len(means)
+            self.weights = self.weights + target[HESSIAN_WEIGHT_KEY].to(torch.float64).sum()
         if self.normalise == "labelled":
             self._add(means, float(labelled.sum()))
         else:
@@ -95,8 +108,35 @@ class HessianTerm(GeometryMean):
             scalar of the dtype of the metric's states, in the unit of `error`: the sum over the geometries seen of the
             mean error of their elements, each times its weight for sparse labels, over the number of geometries
             (`normalise: labelled`: over that of labelled ones); 0 where there were none.
+
+        Raises:
+            ConfigError: at the end of an epoch in which no geometry of a dataset other than ours had a label.
         """
+        if not self._in_step:
+            self._check_labels()
         return self.total / self.count.clamp(min=1)
+
+    def _check_labels(self) -> None:
+        """Tell at the end of an epoch whether labelled_fraction can be true: each label weighs 1 / fraction."""
+        seen, labelled, weight = (int(self.seen), int(self.labelled), float(self.weights))
+        if not seen:
+            return
+        if not labelled:
+            raise ConfigError(
+                f"{self}: none of the {seen} geometries of this epoch had a Hessian, although labelled_fraction says that "
+                "some do. Is the field `hessian` misspelt in the file, or missing from include_keys: [hessian] of the "
+                "dataset? (With a small probe_fraction, raise it.)"
+            )
+        if self._warned or seen < _COUNTED or _FAR[0] <= weight / seen <= _FAR[1]:
+            return
+        self._warned = True
+        warn(
+            f"{self}: {labelled} of the {seen} geometries of this epoch carried a Hessian, {weight / seen:.2g} times what "
+            "labelled_fraction (times probe_fraction) of HessianProbes says, and the term is off by that factor: set "
+            "labelled_fraction to the share of geometries that have one",
+            HessianDataWarning,
+            stacklevel=2,
+        )
 
 
 class HessianMeanSquaredError(HessianTerm):
