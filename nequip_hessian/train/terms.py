@@ -7,6 +7,7 @@ from typing import Any, Final
 from warnings import warn
 
 import torch
+from ase.data import chemical_symbols
 from nequip.data import AtomicDataDict
 
 from nequip_hessian._keys import HESSIAN_GEOMETRY_KEY, HESSIAN_PROBE_KEY, HESSIAN_WEIGHT_KEY
@@ -58,6 +59,8 @@ class HessianTerm(GeometryMean):
         self.seen: torch.Tensor
         self.weights: torch.Tensor
         self._warned = False
+        self._type_names = list(type_names or [])
+        self._species_known = False
         if normalise not in NORMALISATIONS:
             raise ConfigError(f"normalise: expected `share` or `labelled`, found {normalise!r}")
         self.normalise = normalise
@@ -67,6 +70,10 @@ class HessianTerm(GeometryMean):
     def name_geometries(self, name: Names) -> None:
         """Use `name` (index in the store -> label) in messages."""
         self._geometry_name = name
+
+    def expect_other_weights(self) -> None:
+        """Do not hold the weights of an epoch against labelled_fraction: a callback changes them."""
+        self._warned = True
 
     def error(self, residual: torch.Tensor) -> torch.Tensor:
         """Error of each entry of the residual (N, 3K), 0 where the residual is 0."""
@@ -80,9 +87,13 @@ class HessianTerm(GeometryMean):
             target: labels, the same with NaN where there is none, `hessian_probe` (N, 3K), `hessian_weight` (G, 1)
 
         Raises:
-            ConfigError: weights by atom type, and no atom types in the data.
+            ConfigError: weights by atom type, and no atom types in the data; with the first batch, elements that the
+                data hand out as another type than the model's.
             DivergedError: the term of a geometry is not finite, or beyond all reason; its index and label.
         """
+        if not self._species_known:
+            self._species_known = True
+            _check_species(self._type_names, target)
         residual, mask = product_residuals(preds, target, mass_weighted=self.mass_weighted)
         weights = None
         if self.type_weights is not None:
@@ -123,16 +134,16 @@ class HessianTerm(GeometryMean):
             return
         if not labelled:
             raise ConfigError(
-                f"{self}: none of the {seen} geometries of this epoch had a Hessian, although labelled_fraction says that "
-                "some do. Is the field `hessian` misspelt in the file, or missing from include_keys: [hessian] of the "
+                f"{self}: none of the {seen} geometries of this epoch had a Hessian, although labelled_fraction says "
+                "that some do. Is the field `hessian` misspelt in the file, or missing from include_keys: [hessian] of the "
                 "dataset? (With a small probe_fraction, raise it.)"
             )
         if self._warned or seen < _COUNTED or _FAR[0] <= weight / seen <= _FAR[1]:
             return
         self._warned = True
         warn(
-            f"{self}: {labelled} of the {seen} geometries of this epoch carried a Hessian, {weight / seen:.2g} times what "
-            "labelled_fraction (times probe_fraction) of HessianProbes says, and the term is off by that factor: set "
+            f"{self}: {labelled} of the {seen} geometries of this epoch carried a Hessian, {weight / seen:.2g} times "
+            "what labelled_fraction (times probe_fraction) of HessianProbes says, and the term is off by that factor: set "
             "labelled_fraction to the share of geometries that have one",
             HessianDataWarning,
             stacklevel=2,
@@ -214,6 +225,21 @@ class HessianHuber(_ElementTerm):
 
     def __str__(self) -> str:
         return "hessian_huber"
+
+
+def _check_species(type_names: list[str], target: Data) -> None:
+    """Hold atomic numbers of a batch against the types they came as, where type names are chemical symbols."""
+    types, numbers = target.get(AtomicDataDict.ATOM_TYPE_KEY), target.get(AtomicDataDict.ATOMIC_NUMBERS_KEY)
+    if not type_names or types is None or numbers is None:
+        return
+    pairs = torch.unique(torch.stack([types.view(-1), numbers.view(-1).to(types.dtype)]), dim=1).T.tolist()
+    for kind, number in pairs:
+        name = type_names[kind] if kind < len(type_names) else "none"
+        if name in chemical_symbols and name != chemical_symbols[number]:
+            raise ConfigError(
+                f"the data hand out {chemical_symbols[number]} as type {kind}, which is the model's {name}: give "
+                f"ChemicalSpeciesToAtomTypeMapper model_type_names: [{', '.join(type_names)}], the model's own order"
+            )
 
 
 def _type_weights(coeffs: Mapping[str, float], type_names: list[str] | None) -> list[float]:

@@ -31,7 +31,7 @@ def epoch(metric, labels, fraction, probes=None):
 
 
 def test_an_epoch_without_any_label_is_an_error():
-    with pytest.raises(ConfigError, match="none of the 5 geometries of this epoch had a Hessian.* include_keys"):
+    with pytest.raises(ConfigError, match=r"none of the 5 geometries of this epoch had a Hessian.* include_keys"):
         epoch(HessianMeanSquaredError(), [False] * 5, 0.5)
     assert epoch(HessianMeanSquaredError(), [False] * 5 + [True], 0.5) == pytest.approx(0.0, abs=1e-20)
 
@@ -70,3 +70,12 @@ def test_figures_of_stationary_points_say_that_there_is_none():
     metric(predict(data, [HESSIAN]), AtomicDataDict.with_batch_(data))
     with pytest.warns(HessianDataWarning, match=r"zpe_mae is NaN: no geometry is stationary .*0.05 eV"):
         assert np.isnan(float(metric.compute()))
+
+
+def test_elements_in_the_place_of_others_are_an_error_with_the_first_batch():
+    out = HessianProbes()(geometry(ATOMS, HESSIAN, atom_types=torch.tensor([1, 0, 0])))
+    batch = AtomicDataDict.with_batch_(out)
+    HessianMeanSquaredError(type_names=["H", "O"])(predict(out, [HESSIAN]), batch)
+    HessianMeanSquaredError(type_names=["light", "heavy"])(predict(out, [HESSIAN]), batch)
+    with pytest.raises(ConfigError, match=r"hand out H as type 0, which is the model's O.* \[O, H\]"):
+        HessianMeanSquaredError(type_names=["O", "H"])(predict(out, [HESSIAN]), batch)
