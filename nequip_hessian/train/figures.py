@@ -18,7 +18,7 @@ from nequip_hessian.train.products import (
     require_unit_vectors,
 )
 
-_NO_LABELS: Final = "no geometry had a Hessian; is `hessian` misspelt in the file, or missing from include_keys?"
+_NO_LABELS: Final = "no geometry had a Hessian: `hessian` may be misspelt in the file, or missing from include_keys"
 
 
 class HessianRootMeanSquaredError(GeometryMean):

@@ -135,16 +135,16 @@ class HessianTerm(GeometryMean):
         if not labelled:
             raise ConfigError(
                 f"{self}: none of the {seen} geometries of this epoch had a Hessian, although labelled_fraction says "
-                "that some do. Is the field `hessian` misspelt in the file, or missing from include_keys: [hessian] of the "
-                "dataset? (With a small probe_fraction, raise it.)"
+                "that some do. Is the field `hessian` misspelt in the file, or missing from include_keys: [hessian] of "
+                "the dataset? (With a small probe_fraction, raise it.)"
             )
         if self._warned or seen < _COUNTED or _FAR[0] <= weight / seen <= _FAR[1]:
             return
         self._warned = True
         warn(
             f"{self}: {labelled} of the {seen} geometries of this epoch carried a Hessian, {weight / seen:.2g} times "
-            "what labelled_fraction (times probe_fraction) of HessianProbes says, and the term is off by that factor: set "
-            "labelled_fraction to the share of geometries that have one",
+            "what labelled_fraction (times probe_fraction) of HessianProbes says, and the term is off by that factor: "
+            "set labelled_fraction to the share of geometries that have one",
             HessianDataWarning,
             stacklevel=2,
         )
