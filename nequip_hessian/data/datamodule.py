@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+from warnings import warn
 
+import numpy as np
 from nequip.data.datamodule import NequIPDataModule
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from nequip_hessian.data.dataset import HessianDataset, labelled_geometries
+from nequip_hessian.data.fits import check_charges, check_elements, check_transforms, mapped_types
 from nequip_hessian.data.settings import ProbeSettings, for_validation, parse
 from nequip_hessian.data.split import select, split_by_scheme
 from nequip_hessian.data.statistics import statistics
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, HessianDataWarning
 from nequip_hessian.store import HessianStore
 
 _STREAM_KEY = "hessian_probe_stream"
+AS_TRAINING: Final = "as_training"
+"""`val_hessian` where nothing was said: what `hessian` says."""
 
 
 class HessianDataModule(NequIPDataModule):
@@ -28,7 +33,8 @@ class HessianDataModule(NequIPDataModule):
         hessian: how to supervise Hessians, e.g. {mode: random, k: 1}, {mode: columns, k: 2} or {mode: full};
             all keys: `nequip_hessian.data.settings.ProbeSettings`; `null` trains on energies and forces
         val_hessian: the same for validation and test sets (probes then depend on the geometry only,
-            so figures repeat exactly); default: what `hessian` says, see `for_validation` there
+            so figures repeat exactly); default: what `hessian` says, see `for_validation` there; `null`: no
+            Hessians in validation and test
         level: index of the level of theory, where the store has several
         charge_and_spin: hand out charges and spins, for models that embed them
         transforms: NequIP's data transforms
@@ -41,17 +47,21 @@ class HessianDataModule(NequIPDataModule):
         store: str,
         split: Any,
         hessian: dict[str, Any] | None = None,
-        val_hessian: dict[str, Any] | None = None,
+        val_hessian: dict[str, Any] | str | None = AS_TRAINING,
         level: int | None = None,
         charge_and_spin: bool = False,
         transforms: list[Any] | None = None,
         **kwargs: Any,
     ) -> None:
         split, hessian, val_hessian, transforms = (_plain(v) for v in (split, hessian, val_hessian, transforms))
-        for entry in (hessian, val_hessian):
-            if entry is not None:
-                parse(entry)
-        if hessian is None and val_hessian is not None:
+        if hessian is not None:
+            parse(hessian)
+        if isinstance(val_hessian, str) and val_hessian != AS_TRAINING:
+            raise ConfigError(f"val_hessian: expected settings such as {{mode: full}}, or null, found {val_hessian!r}")
+        if val_hessian is not None and not isinstance(val_hessian, str):
+            parse(val_hessian)
+        self._val_given = val_hessian not in (None, AS_TRAINING)
+        if hessian is None and self._val_given:
             raise ConfigError(
                 "val_hessian was given without `hessian`: the model would be asked for products only in val"
             )
@@ -69,7 +79,8 @@ class HessianDataModule(NequIPDataModule):
             if needed not in names:
                 raise ConfigError(f"split: a part {needed!r} is needed, found {', '.join(names) or 'none'}")
         self.test_parts = [name for name in names if name not in ("train", "val")]
-        val_hessian = val_hessian or for_validation(hessian)
+        if isinstance(val_hessian, str):
+            val_hessian = for_validation(hessian)
         self._settings = {
             "train": None if hessian is None else parse(hessian),
             "val": None if val_hessian is None else parse(val_hessian),
@@ -89,14 +100,21 @@ class HessianDataModule(NequIPDataModule):
 
         Raises:
             ConfigError: a loss or metric of the training module that the probes do not fit, also one of the
-                tests that come after a training.
+                tests that come after a training; a model of other types, cutoff or elements, or one that does not
+                embed charges which the data mix.
         """
         if self.trainer is not None and self.trainer.lightning_module is not None:
             self._check_figures(self.trainer.lightning_module)
+            if stage == "fit":
+                self._check_use(self.trainer.lightning_module)
+            self._check_models(self.trainer.lightning_module)
             for metric in (getattr(self.trainer.lightning_module, "loss", None) or {}).values():
                 if hasattr(metric, "name_geometries"):
                     metric.name_geometries(self.geometry_name)
         super().setup(stage)
+        for name in ("train", "val", "test"):
+            for opened in getattr(self, f"{name}_dataset", None) or []:
+                check_elements(opened.store, opened.indices, opened.part, self.train_dataset_config[0]["transforms"])
         if stage == "fit":
             self._restore_stream()
             stream = self._stream()
@@ -123,6 +141,45 @@ class HessianDataModule(NequIPDataModule):
                 for manager in [managers] if hasattr(managers, "entries") else filter(None, managers):
                     _check_manager(manager, name, part, self._settings[part])
 
+    def _check_use(self, module: Any) -> None:
+        """Refuse Hessians that neither a loss nor a metric looks at; warn where only metrics do."""
+        managers = [getattr(module, name, None) for name in ("loss", "train_metrics", "val_metrics", "test_metrics")]
+        train, validation = (any(_of_hessians(manager) for manager in some) for some in (managers[:2], managers[2:]))
+        settings = self._settings["train"]
+        if settings is not None and settings.method != "taylor" and not train:
+            if not validation:
+                raise ConfigError(
+                    "hessian: the data section asks for Hessians, but the loss has no Hessian term, and no metric "
+                    "is of Hessians: use nequip_hessian.train.EnergyForceHessianLoss, or leave `hessian` out"
+                )
+            warn(
+                "hessian: the loss has no Hessian term, so Hessians are validated and not learnt; for training use "
+                "nequip_hessian.train.EnergyForceHessianLoss",
+                HessianDataWarning,
+                stacklevel=2,
+            )
+        if self._val_given and not validation:
+            raise ConfigError(
+                "val_hessian: no metric of validation or test is of Hessians: use "
+                "nequip_hessian.train.EnergyForceHessianMetrics, or leave `val_hessian` out"
+            )
+
+    def _check_models(self, module: Any) -> None:
+        config = self.train_dataset_config[0]
+        for model in getattr(module, "model", {}).values():
+            metadata = model.metadata
+            if "r_max" in metadata:
+                pruned = "per_edge_type_cutoff" in metadata
+                check_transforms(model.type_names, float(metadata["r_max"]), pruned, config["transforms"])
+            if config["charge_and_spin"]:
+                check_charges(*self._all_parts(), model.model_input_fields)
+
+    def _all_parts(self) -> tuple[HessianStore, Any]:
+        """The store, and the geometries of all parts."""
+        parts = [*self.train_dataset_config, *self.val_dataset_config, *self.test_dataset_config]
+        opened = [HessianDataset(**_bare(part)) for part in parts]
+        return opened[0].store, np.concatenate([dataset.indices for dataset in opened])
+
     def state_dict(self) -> dict[str, Any]:
         """Add the state of the training probes' stream to NequIP's own state."""
         state = super().state_dict()
@@ -147,11 +204,15 @@ class HessianDataModule(NequIPDataModule):
 
         A YAML asks for them as `${training_data_stats:atomic_energies}`.
         """
-        found: dict[str, Any] = super().get_statistics(dataset, dataset_idx)
-        if dataset == "train":
-            config = {k: v for k, v in self.train_dataset_config[0].items() if k not in ("_target_", "transforms")}
-            opened = HessianDataset(**{**config, "hessian": None})
-            found = {**statistics(opened.store, opened.indices, _type_names(self.train_dataset_config[0])), **found}
+        if dataset != "train":
+            return dict(super().get_statistics(dataset, dataset_idx))
+        opened, transforms = (
+            HessianDataset(**_bare(self.train_dataset_config[0])),
+            self.train_dataset_config[0]["transforms"],
+        )
+        check_elements(opened.store, opened.indices, "train", transforms)
+        found = statistics(opened.store, opened.indices, mapped_types(transforms))
+        found.update(super().get_statistics(dataset, dataset_idx))
         return found
 
     def _stream(self) -> Any:
@@ -176,22 +237,27 @@ def _check_manager(manager: Any, name: str, part: str, settings: ProbeSettings |
             check(settings)
         elif manager.entries[metric_name].coeff is not None:
             entry = "hessian" if part == "train" else "val_hessian"
-            raise ConfigError(f"{name}: {metric_name} has a coefficient, but the data section has no `{entry}` for it")
+            raise ConfigError(
+                f"{name}: {metric_name} has a coefficient, but the data section has no `{entry}` for it; add one, or "
+                + ("use a loss without Hessians" if part == "train" else "give it no coefficient (null)")
+            )
 
 
 def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if isinstance(value, (DictConfig, ListConfig)) else value
 
 
-def _type_names(config: dict[str, Any]) -> dict[str, str]:
-    """Chemical symbol -> type name, as the type mapper among the transforms has it; empty without one."""
-    for transform in config["transforms"]:
-        if isinstance(transform, dict) and str(transform.get("_target_", "")).endswith(
-            "ChemicalSpeciesToAtomTypeMapper"
-        ):
-            names = transform["model_type_names"]
-            return dict(transform.get("chemical_species_to_atom_type_map") or {name: name for name in names})
-    return {}
+def _of_hessians(managers: Any) -> bool:
+    """Whether a figure of a metrics manager, or of a list of them, is of Hessians."""
+    if managers is None:
+        return False
+    each = [managers] if hasattr(managers, "entries") else list(filter(None, managers))
+    return any(hasattr(metric, "check_probes") for manager in each for metric in manager.values())
+
+
+def _bare(config: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a dataset that opens the same geometries without Hessians and transforms."""
+    return {**{k: v for k, v in config.items() if k not in ("_target_", "transforms")}, "hessian": None}
 
 
 def _without_missing(store: str, config: dict[str, Any]) -> dict[str, Any]:

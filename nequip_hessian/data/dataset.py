@@ -11,14 +11,12 @@ from nequip.data import AtomicDataDict, from_dict
 from nequip.data.dataset import AtomicDataset
 
 from nequip_hessian import _keys
+from nequip_hessian.data.fits import UNKNOWN_CHARGE, UNKNOWN_MULTIPLICITY, charges, multiplicities
 from nequip_hessian.data.settings import parse
 from nequip_hessian.data.split import select
 from nequip_hessian.data.transform import HessianProbes
 from nequip_hessian.errors import ConfigError, HessianDataError
 from nequip_hessian.store import HessianStore
-
-UNKNOWN_CHARGE = -32768
-UNKNOWN_MULTIPLICITY = 0
 
 
 class HessianDataset(AtomicDataset):
@@ -57,6 +55,7 @@ class HessianDataset(AtomicDataset):
     ) -> None:
         super().__init__(transforms=list(transforms or []))
         self.store = HessianStore(store)
+        self.part = part
         self.indices = self._choose(split, part, level, seed)
         self.charge_and_spin = charge_and_spin
         if not charge_and_spin:
@@ -91,17 +90,13 @@ class HessianDataset(AtomicDataset):
         return indices
 
     def _refuse_mixed(self) -> None:
-        for name, values, unknown in (
-            ("charges", self.store.charge, UNKNOWN_CHARGE),
-            ("multiplicities", self.store.multiplicity, UNKNOWN_MULTIPLICITY),
+        for name, found in (
+            ("charges", charges(self.store, self.indices)),
+            ("multiplicities", multiplicities(self.store, self.indices)),
         ):
-            if values is None:
-                continue
-            found = np.unique(np.asarray(values)[self.indices])
-            found = found[found != unknown]
             if len(found) > 1:
                 raise ConfigError(
-                    f"{name}: this part mixes {found.tolist()}, which a model without them cannot tell apart; "
+                    f"{name}: this part mixes {found}, which a model without them cannot tell apart; "
                     "set charge_and_spin: true and let the model embed them (categorical_graph_field_embed)"
                 )
 
@@ -112,9 +107,14 @@ class HessianDataset(AtomicDataset):
         labelled = float(np.mean(labelled_geometries(self.store, hessian)[self.indices]))
         if labelled == 0.0:
             what = "stored Hessian products" if hessian.get("mode") == "stored" else "a Hessian"
+            advice = {
+                "train": "leave the `hessian` entry out to train on energies and forces",
+                "val": "set val_hessian: null in the data section to validate on energies and forces, and let "
+                "val_metrics have no coefficient for Hessians (nequip.train.EnergyForceMetrics, or hessian_rmse: null)",
+            }.get(self.part or "", "leave the `hessian` entry of the dataset out")
             raise ConfigError(
-                f"hessian: none of the {len(self.indices)} geometries of this part has {what}; "
-                "leave the `hessian` entry out to train on energies and forces"
+                f"hessian: {self.store.path}: none of the {len(self.indices)} geometries of part "
+                f"{self.part or 'all'!r} has {what}; {advice}"
             )
         options = dict(hessian)
         if options.get("mode") == "stored" and options.get("k") is None:
@@ -188,6 +188,7 @@ class HessianDataset(AtomicDataset):
     def _with_probes(self, probes: HessianProbes, indices: list[int], batch: list[Any]) -> list[Any]:
         stored = probes.settings.mode == "stored"
         for index, data in zip(indices, batch, strict=True):
+            data[_keys.HESSIAN_GEOMETRY_KEY] = torch.tensor([[index]])
             data[_keys.HESSIAN_ACTIVE_KEY] = None if stored else self.store.active(index)
             if self.store.mass is not None:
                 atoms = slice(int(self.store.atom_offset[index]), int(self.store.atom_offset[index + 1]))
@@ -200,10 +201,7 @@ class HessianDataset(AtomicDataset):
         labelled = self._label_mask[indices]
         carries = np.ones(len(batch), dtype=bool)
         carries[labelled] = probes.carriers(int(labelled.sum()))
-        drawn = [probes.apply(data, carries=bool(c)) for data, c in zip(batch, carries, strict=True)]
-        for index, data in zip(indices, drawn, strict=True):
-            data[_keys.HESSIAN_GEOMETRY_KEY] = torch.tensor([[index]])
-        return drawn
+        return [probes.apply(data, carries=bool(c)) for data, c in zip(batch, carries, strict=True)]
 
     def _put_stored(self, index: int, data: dict[str, Any]) -> None:
         record = self.store[index]

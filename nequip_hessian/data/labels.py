@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from ase import Atoms
+from nequip.data import AtomicDataDict
 
 from nequip_hessian import _keys
+from nequip_hessian.checks import ASYMMETRY_REFUSAL, ASYMMETRY_WARNING
 from nequip_hessian.curvature import as_square, pack, packed_size, symmetrise
 from nequip_hessian.errors import HessianDataError
+from nequip_hessian.identities import translation_residual
+from nequip_hessian.limits import largest_translation
 
 Float64 = npt.NDArray[np.float64]
 
@@ -80,6 +85,66 @@ class Label:
         if not np.all(np.isfinite(norms)) or not np.all(norms > 0):
             raise HessianDataError("stored products: expected finite probes above length 0, found NaN or a zero vector")
         return probes / norms, products / norms
+
+
+def describe(data: dict[str, Any]) -> str:
+    """Say which geometry the data are of: index in its store where known, formula, and where its first atom is."""
+    positions = np.asarray(data[AtomicDataDict.POSITIONS_KEY]).reshape(-1, 3)
+    numbers = data.get(AtomicDataDict.ATOMIC_NUMBERS_KEY)
+    name = f"of {len(positions)} atoms"
+    if numbers is not None:
+        name = Atoms(numbers=np.asarray(numbers).ravel()).get_chemical_formula()
+    index = data.get(_keys.HESSIAN_GEOMETRY_KEY)
+    if index is not None:
+        return f"geometry {int(np.asarray(index).ravel()[0])} ({name})"
+    place = ", ".join(f"{x:.6g}" for x in positions[0]) if len(positions) else ""
+    return f"geometry {name} (first atom at {place} angstrom)"
+
+
+def no_label(data: dict[str, Any], *, stored: bool) -> str:
+    """Say why a geometry has no label although each was said to have one.
+
+    Args:
+        data: one geometry, before its label is taken
+        stored: whether stored products are looked for
+    """
+    wanted = (_keys.HESSIAN_PROBE_KEY, _keys.HESSIAN_PRODUCT_KEY) if stored else (_keys.HESSIAN_KEY,)
+    what = " and ".join(f"`{name}`" for name in wanted)
+    return (
+        f"{describe(data)}: expected the field {what}, found the fields {', '.join(sorted(data))}. Is it misspelt in "
+        f"the file, or missing from include_keys: [{', '.join(wanted)}] of the dataset (key_mapping renames a field)? "
+        "Where only a share of the geometries has one, set labelled_fraction of the transform to that share"
+    )
+
+
+def unsound(matrix: npt.NDArray[Any], n_atoms: int, *, partial: bool) -> tuple[bool, str] | None:
+    """Hold a raw matrix against its symmetry and the translational sum rule, with the limits of `convert`.
+
+    Args:
+        matrix: of any customary shape, eV/angstrom^2
+        n_atoms: number of atoms that it covers
+        partial: its surroundings are held fixed, so that it has no sum rule
+
+    Returns:
+        whether the matrix is no Hessian, and why; None where it is sound, or of a shape that is refused elsewhere.
+    """
+    try:
+        square = as_square(np.asarray(matrix, dtype=np.float64), n_atoms)
+    except ValueError:
+        return None
+    size = float(np.max(np.abs(square), initial=0.0))
+    asymmetry = symmetrise(square)[1]
+    if asymmetry > ASYMMETRY_REFUSAL * size:
+        return True, f"max|H - H^T| is {asymmetry:.3g} eV/angstrom^2 at elements up to {size:.3g}: it is not symmetric"
+    if asymmetry > ASYMMETRY_WARNING:
+        return False, f"its asymmetry is {asymmetry:.2g} eV/angstrom^2; the symmetric part is taken"
+    residual = 0.0 if partial or n_atoms < 2 else translation_residual(square)
+    if residual > largest_translation(square):
+        return False, (
+            f"its block columns do not sum to zero ({residual:.3g} eV/angstrom^2 at elements up to {size:.3g}): atoms "
+            "in another order, mass-weighted, or partial (then give hessian_active)?"
+        )
+    return None
 
 
 def take_label(data: dict[str, Any], *, stored: bool) -> Label | None:

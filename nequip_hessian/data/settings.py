@@ -17,6 +17,10 @@ DEFAULT_STEP: Final = 0.01
 """Displacement along a unit-norm probe for finite differences, angstrom."""
 DEFAULT_DISPLACEMENT: Final = 0.02
 """Standard deviation of a Cartesian component of a Taylor displacement, angstrom."""
+STEPS: Final = (1e-5, 1.0)
+"""Shortest and longest displacement along a probe, angstrom: below, rounding; beyond, bonds break and atoms collide."""
+DISPLACEMENTS: Final = (1e-4, 0.5)
+"""The same of a Taylor displacement's standard deviation, angstrom; thermal motion has about 0.05."""
 
 _TRAINING_ONLY: Final = ("probe_fraction", "mass_weighted", "cache_mb")
 
@@ -64,8 +68,10 @@ class ProbeSettings:
                 raise ConfigError(f"hessian {name}: expected true or false, found {getattr(self, name)!r}")
         self._check_k()
         self._check_combination()
-        self._set_length("step", self.method in DIFFERENCES, "finite_difference or forward_difference", DEFAULT_STEP)
-        self._set_length("displacement", self.method == "taylor", "taylor", DEFAULT_DISPLACEMENT)
+        self._set_length(
+            "step", self.method in DIFFERENCES, "finite_difference or forward_difference", DEFAULT_STEP, STEPS
+        )
+        self._set_length("displacement", self.method == "taylor", "taylor", DEFAULT_DISPLACEMENT, DISPLACEMENTS)
         if not _is_number(self.probe_fraction) or not 0.0 < self.probe_fraction <= 1.0:
             raise ConfigError(
                 f"hessian probe_fraction: expected a share above 0 and up to 1, found {self.probe_fraction!r}"
@@ -102,7 +108,7 @@ class ProbeSettings:
         if self.mass_weighted or self.project:
             raise ConfigError("hessian method `taylor` has no Hessian loss; leave out mass_weighted and project")
 
-    def _set_length(self, name: str, used: bool, user: str, default: float) -> None:
+    def _set_length(self, name: str, used: bool, user: str, default: float, bounds: tuple[float, float]) -> None:
         value = getattr(self, name)
         if not used:
             if value is not None:
@@ -111,6 +117,16 @@ class ProbeSettings:
         value = default if value is None else value
         if not _is_number(value) or not 0.0 < value < math.inf:
             raise ConfigError(f"hessian {name}: expected a length above 0 in angstrom, found {value!r}")
+        if not bounds[0] <= value <= bounds[1]:
+            reason = (
+                "so short a displacement drowns in the rounding of forces"
+                if value < bounds[0]
+                else "so long a displacement leaves what a Hessian describes: bonds break, atoms collide"
+            )
+            raise ConfigError(
+                f"hessian {name}: expected {bounds[0]:g} to {bounds[1]:g} angstrom (default {default:g}), found "
+                f"{value!r}: {reason}"
+            )
         object.__setattr__(self, name, float(value))
 
     @property

@@ -19,6 +19,35 @@ DISPLACEMENT: Final = 0.05
 _MOST: Final = 1000  # Hessians that are read for an average
 
 
+class Statistics(dict[str, Any]):
+    """Statistics by name; one that cannot be had is an error where it is asked for, and nowhere else.
+
+    Attributes:
+        reasons: name of a statistic that cannot be had -> why, and what to write instead
+    """
+
+    def __init__(self, known: dict[str, Any], reasons: dict[str, str]) -> None:
+        super().__init__(known)
+        self.reasons = reasons
+
+    def get(self, key: str, default: Any = None) -> Any:  # NequIP's resolver asks with `get`
+        """Return a statistic.
+
+        Raises:
+            ConfigError: it cannot be had from this training set.
+        """
+        if key not in self and key in self.reasons:
+            raise ConfigError(f"training_data_stats:{key}: {self.reasons[key]}")
+        return super().get(key, default)
+
+
+_NO_ENERGIES: Final = (
+    "no geometry of the training set has an energy; write numbers instead, such as per_type_energy_shifts: 0.0, and "
+    "train without energies (nequip_hessian.train losses leave missing ones out)"
+)
+_NO_FORCES: Final = "no geometry of the training set has forces{}; write a number instead (per_type_energy_scales: 1.0)"
+
+
 def atomic_energies(store: HessianStore, indices: Indices) -> dict[str, float]:
     """Energy per element, eV, from a least-squares fit of total energies to compositions.
 
@@ -89,7 +118,7 @@ def energy_scale(store: HessianStore, indices: Indices) -> float | None:
     return float(np.sqrt((rms or 0.0) ** 2 + DISPLACEMENT**2 * total / max(count, 1)))
 
 
-def statistics(store: HessianStore, indices: Indices, type_names: dict[str, str]) -> dict[str, Any]:
+def statistics(store: HessianStore, indices: Indices, type_names: dict[str, str]) -> Statistics:
     """Return what a YAML can ask for as `${training_data_stats:NAME}`.
 
     Args:
@@ -98,17 +127,26 @@ def statistics(store: HessianStore, indices: Indices, type_names: dict[str, str]
         type_names: chemical symbol -> the model's type name; empty: the symbols themselves
 
     Returns:
-        `atomic_energies`, eV: type name -> energy (0 for a type the training set lacks), and, where there are labels
-        for them, `forces_rms`, eV/angstrom, and `energy_scale`, eV.
+        `atomic_energies`, eV: type name -> energy (0 for a type the training set lacks), `forces_rms`, eV/angstrom, and
+        `energy_scale`, eV. Those for which there are no labels are errors where they are asked for.
     """
-    fitted = atomic_energies(store, indices)
-    named = {type_names.get(symbol, symbol): value for symbol, value in fitted.items()}
-    shifts = {name: named.get(name, 0.0) for name in type_names.values()} if type_names else named
-    found: dict[str, Any] = {"atomic_energies": shifts}
-    for name, value in (("forces_rms", forces_rms(store, indices)), ("energy_scale", energy_scale(store, indices))):
-        if value is not None:
+    found: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    if np.isfinite(np.asarray(store.energy)[indices]).any():
+        fitted = atomic_energies(store, indices)
+        named = {type_names.get(symbol, symbol): value for symbol, value in fitted.items()}
+        found["atomic_energies"] = {name: named.get(name, 0.0) for name in type_names.values()} if type_names else named
+    else:
+        reasons["atomic_energies"] = _NO_ENERGIES
+    for name, value, more in (
+        ("forces_rms", forces_rms(store, indices), ""),
+        ("energy_scale", energy_scale(store, indices), " or a Hessian"),
+    ):
+        if value is None:
+            reasons[name] = _NO_FORCES.format(more)
+        else:
             found[name] = value
-    return found
+    return Statistics(found, reasons)
 
 
 def _numbers(store: HessianStore, index: int) -> npt.NDArray[np.uint8]:

@@ -9,7 +9,10 @@ of transforms of NequIP's datasets alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from warnings import warn
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +21,13 @@ from nequip.data import AtomicDataDict
 
 from nequip_hessian import _keys
 from nequip_hessian.curvature import packed_product, unpack
-from nequip_hessian.data.labels import Label, take_label
+from nequip_hessian.data.labels import Label, describe, no_label, take_label, unsound
 from nequip_hessian.data.modes import ProbeCache, mode_probes, rigid_basis
 from nequip_hessian.data.probes import choose, draw, geometry_digest, geometry_rng
 from nequip_hessian.data.settings import DEFAULT_DISPLACEMENT, ProbeSettings
 from nequip_hessian.data.stream import ProbeStream
 from nequip_hessian.data.taylor import displace
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, HessianDataError, HessianDataWarning
 
 Float64 = npt.NDArray[np.float64]
 
@@ -91,6 +94,7 @@ class HessianProbes:
         self.labelled_fraction = labelled_fraction
         self.stream = ProbeStream(self.seed)
         self._cache = ProbeCache(int(1e6 * (256 if cache_mb is None else cache_mb)))
+        self._warned = False
         self._width = 0 if method == "taylor" else self.settings.width(max_atoms or 0)
 
     def carriers(self, n_geometries: int) -> npt.NDArray[np.bool_]:
@@ -105,25 +109,42 @@ class HessianProbes:
             HessianDataError: a label of a shape that does not fit the geometry, or one with NaN.
             ConfigError: an unlabelled geometry while `labelled_fraction` is 1, or more atoms than `max_atoms`.
         """
+        self._check(data)
         return self.apply(data, carries=bool(self.carriers(1)[0]))
+
+    def _check(self, data: AtomicDataDict.Type) -> None:
+        """Hold a raw matrix against physics: nobody has before, as `convert` does for a store."""
+        matrix, active = data.get(_keys.HESSIAN_KEY), data.get(_keys.HESSIAN_ACTIVE_KEY)
+        if matrix is None or self.settings.mode == "stored":
+            return
+        n_atoms = len(data[AtomicDataDict.POSITIONS_KEY] if active is None else active)
+        found = unsound(np.asarray(matrix), n_atoms, partial=active is not None)
+        if found is None:
+            return
+        refused, text = found
+        if refused:
+            raise HessianDataError(f"hessian of {describe(data)}: {text}; the matrix is damaged or mixed up")
+        if not self._warned:
+            self._warned = True
+            warn(f"hessian of {describe(data)}: {text} (said once)", HessianDataWarning, stacklevel=2)
 
     def apply(self, data: AtomicDataDict.Type, *, carries: bool) -> AtomicDataDict.Type:
         """The same where a dataset has chosen, for a whole batch, which geometries carry a probe."""
         data = dict(data)
-        label = take_label(data, stored=self.settings.mode == "stored")
+        whole, stored = dict(data), self.settings.mode == "stored"
+        label = take_label(data, stored=stored)
         n_atoms = len(data[AtomicDataDict.POSITIONS_KEY])
         if self.max_atoms is not None and n_atoms > self.max_atoms:
-            raise ConfigError(f"max_atoms: {self.max_atoms} was given, but a geometry has {n_atoms} atoms")
+            raise ConfigError(f"max_atoms: {self.max_atoms} was given, but {describe(data)} has {n_atoms} atoms")
         if label is None and self.labelled_fraction == 1.0 and self.settings.method != "taylor":
-            raise ConfigError(
-                "a geometry has no Hessian, but labelled_fraction is 1: set it to the share of geometries that have "
-                "one (our own dataset does so by itself)"
-            )
+            raise ConfigError(no_label(whole, stored=stored))
         if self.settings.method == "taylor":
             if label is not None and carries:
-                self._displace(data, label)
+                with _naming(data):
+                    self._displace(data, label)
             return data
-        self._put_probes(data, label, carries)
+        with _naming(data):
+            self._put_probes(data, label, carries)
         return data
 
     def _displace(self, data: AtomicDataDict.Type, label: Label) -> None:
@@ -209,6 +230,15 @@ class HessianProbes:
 
     def _rng(self, data: AtomicDataDict.Type) -> np.random.Generator:
         return geometry_rng(*_identity(data), self.seed) if self.fixed else self.stream.rng()
+
+
+@contextmanager
+def _naming(data: AtomicDataDict.Type) -> Iterator[None]:
+    """Say in errors which geometry they are of."""
+    try:
+        yield
+    except HessianDataError as exc:
+        raise type(exc)(f"{describe(data)}: {exc}") from exc
 
 
 def _identity(data: AtomicDataDict.Type) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -44,6 +44,7 @@ class BalanceLossCoefficients(Callback):
         if not isinstance(batches, int) or isinstance(batches, bool) or batches < 1:
             raise ConfigError(f"BalanceLossCoefficients batches: expected 1 or more, found {batches!r}")
         self.batches = batches
+        self.measured = 0
         self.magnitudes: dict[str, float] | None = None
         self.coeffs: dict[str, float] | None = None
 
@@ -63,7 +64,7 @@ class BalanceLossCoefficients(Callback):
             value = self.magnitudes[name]
             if not math.isfinite(value) or value <= 0.0:
                 raise ConfigError(
-                    f"BalanceLossCoefficients: {name} is {value} on the first {self.batches} batches, so no "
+                    f"BalanceLossCoefficients: {name} is {value} on the first {self.measured} batches, so no "
                     "coefficient follows from it; are there labels for it? Raise `batches`, or set coefficients by hand"
                 )
         raw = {name: share / self.magnitudes[name] for name, share in shares.items()}
@@ -74,10 +75,12 @@ class BalanceLossCoefficients(Callback):
     def _measure(self, trainer: lightning.Trainer, pl_module: NequIPLightningModule) -> dict[str, float]:
         loss = pl_module.loss
         loader: Any = trainer.train_dataloader
+        self.measured = 0
         for index, batch in enumerate(itertools.islice(loader, self.batches)):
             batch = trainer.strategy.batch_to_device(batch)
             target = pl_module.process_target(batch, index)
             loss(pl_module(batch), target)
+            self.measured += 1
         # the mean over the batches and, in a distributed run, over the ranks
         found = loss.compute()
         magnitudes = {name: float(found[name]) for name in loss.entries}
@@ -87,7 +90,8 @@ class BalanceLossCoefficients(Callback):
     def _report(self, trainer: lightning.Trainer) -> None:
         magnitudes, coeffs = self.magnitudes or {}, self.coeffs or {}
         text = ", ".join(f"{name} {magnitudes[name]:.4g} -> coefficient {coeffs[name]:.4g}" for name in coeffs)
-        _log.info(f"Loss coefficients from the initial terms: {text}")
+        few = "" if self.measured == self.batches else f" (of {self.batches} that were asked for: an epoch has no more)"
+        _log.info(f"Loss coefficients from the initial terms of {self.measured} batches{few}: {text}")
         figures = {f"loss_initial/{name}": value for name, value in magnitudes.items()}
         figures |= {f"loss_coeff/{name}": value for name, value in coeffs.items()}
         for logger in trainer.loggers:

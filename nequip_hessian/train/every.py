@@ -51,6 +51,9 @@ class HessianEveryNSteps(Callback):
             raise ConfigError("HessianEveryNSteps: the loss has no Hessian term; leave the callback out")
         if self.compensate and any(term.normalise == "labelled" for term in terms):
             raise ConfigError("HessianEveryNSteps: compensate: true needs normalise: share in the loss")
+        if self.compensate:
+            for term in terms:
+                term.expect_other_weights()
 
     def on_train_batch_start(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 
 from nequip_hessian._keys import HESSIAN_PRODUCT_KEY
@@ -15,6 +17,8 @@ from nequip_hessian.train.products import (
     product_residuals,
     require_unit_vectors,
 )
+
+_NO_LABELS: Final = "no geometry had a Hessian: `hessian` may be misspelt in the file, or missing from include_keys"
 
 
 class HessianRootMeanSquaredError(GeometryMean):
@@ -34,12 +38,14 @@ class HessianRootMeanSquaredError(GeometryMean):
         """Take in a batch: outputs and labels, `hessian_product` (N, 3K), eV/angstrom^2."""
         if HESSIAN_PRODUCT_KEY not in target:
             return
+        self._asked = True
         residual, mask = product_residuals(preds, target, mass_weighted=self.mass_weighted)
         means, labelled = mean_over_geometries(residual.square(), mask, target)
         self._add(means, float(labelled.sum()))
 
     def compute(self) -> torch.Tensor:
         """Return the figure, eV/angstrom^2."""
+        self.warn_if_empty(_NO_LABELS)
         return torch.sqrt(self.total / self.count)
 
     def __str__(self) -> str:
@@ -75,6 +81,7 @@ class HessianMeanAbsoluteError(GeometryMean):
         """
         if HESSIAN_PRODUCT_KEY not in target:
             return
+        self._asked = True
         require_unit_vectors(target, str(self))
         residual, mask = product_residuals(preds, target)
         means, labelled = mean_over_geometries(residual.abs(), mask, target)
@@ -82,6 +89,7 @@ class HessianMeanAbsoluteError(GeometryMean):
 
     def compute(self) -> torch.Tensor:
         """Return the figure, eV/angstrom^2."""
+        self.warn_if_empty(_NO_LABELS)
         return self.total / self.count
 
     def __str__(self) -> str:

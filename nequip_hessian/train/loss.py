@@ -150,7 +150,7 @@ def EnergyForceMassWeightedHessianLoss(
         ConfigError: as for `EnergyForceHessianLoss`; probes that are not mass-weighted.
     """
     check_coeffs(coeffs, _MASS_WEIGHTED_COEFFS)
-    term = MassWeightedHessianMeanSquaredError(normalise)
+    term = MassWeightedHessianMeanSquaredError(normalise, type_names=type_names)
     metrics = [
         *_energy_and_forces(coeffs, per_atom_energy, per_type_forces_coeffs),
         {"name": str(term), "coeff": coeffs["mass_weighted_hessian"], "metric": term},

@@ -17,6 +17,7 @@ from nequip_hessian.train.figures import (
     HessianRootMeanSquaredError,
     MassWeightedHessianRootMeanSquaredError,
 )
+from nequip_hessian.train.products import GeometryMean
 from nequip_hessian.train.spectra import FIGURES, HessianFigure
 
 _KINDS: Final[dict[str, type[Metric]]] = {
@@ -24,7 +25,7 @@ _KINDS: Final[dict[str, type[Metric]]] = {
     "mae": MeanAbsoluteError,
     "maxabserr": MaximumAbsoluteError,
 }
-_HESSIAN: Final[dict[str, Callable[[], Metric]]] = {
+_HESSIAN: Final[dict[str, Callable[[], GeometryMean]]] = {
     "hessian_rmse": HessianRootMeanSquaredError,
     "hessian_mae": HessianMeanAbsoluteError,
     "mass_weighted_hessian_rmse": MassWeightedHessianRootMeanSquaredError,
@@ -99,7 +100,9 @@ def _manager(
 
 def _entry(name: str, coeff: float | None) -> dict[str, Any]:
     if name in _HESSIAN:
-        return {"name": name, "coeff": coeff, "metric": _HESSIAN[name]()}
+        metric = _HESSIAN[name]()
+        metric.monitored = coeff is not None
+        return {"name": name, "coeff": coeff, "metric": metric}
     field, kind = name.rsplit("_", 1)
     energy = AtomicDataDict.TOTAL_ENERGY_KEY
     source = {

@@ -10,6 +10,7 @@ Each geometry counts once, whatever its size.
 from __future__ import annotations
 
 from typing import Any, Protocol
+from warnings import warn
 
 import torch
 from nequip.data import AtomicDataDict
@@ -21,7 +22,7 @@ from nequip_hessian._keys import (
     HESSIAN_RIGID_KEY,
     HESSIAN_ROW_WEIGHT_KEY,
 )
-from nequip_hessian.errors import ConfigError
+from nequip_hessian.errors import ConfigError, HessianDataWarning
 
 Data = dict[str, torch.Tensor]
 
@@ -161,11 +162,17 @@ class GeometryMean(Metric):
     mass_weighted = False
     """Whether it is of the mass-weighted Hessian."""
 
+    monitored = False
+    """Whether it has a coefficient, so that a NaN would decide which checkpoint is kept."""
+
     higher_is_better = False
     full_state_update = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._in_step = False  # whether a batch's own figure is made, and not that of an epoch
+        self._empty = 0  # epochs with nothing to compare; the first may be a sanity check of few batches
+        self._asked = False  # whether the data of this epoch hold products, if without a label
         self.add_state("total", default=torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", default=torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.total: torch.Tensor
@@ -188,6 +195,37 @@ class GeometryMean(Metric):
                 f"{self}: needs mass_weighted: {wanted} in `hessian:` (for metrics in val_hessian), found {found}; for "
                 "true EnergyForceMassWeightedHessianLoss and mass_weighted_hessian_rmse"
             )
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Take in a batch and return its own figure; what `compute` then gives is no epoch's."""
+        self._in_step = True
+        try:
+            return super().forward(*args, **kwargs)
+        finally:
+            self._in_step = False
+
+    def reset(self) -> None:
+        """Begin a new epoch."""
+        super().reset()
+        if not self._in_step:
+            self._asked = False
+
+    def warn_if_empty(self, reason: str) -> None:
+        """Say at the end of an epoch, once, that a figure is NaN because nothing could be compared.
+
+        Raises:
+            ConfigError: so for the second epoch, where the figure is part of `weighted_sum`, which picks checkpoints.
+        """
+        if self._in_step or not self._asked or float(self.count):
+            return
+        text = f"{self} is NaN: {reason}"
+        self._empty += 1
+        if self.monitored and self._empty > 1:
+            raise ConfigError(
+                f"{text}. It makes weighted_sum NaN, which picks checkpoints: give it no coefficient (null)"
+            )
+        if self._empty == 1:
+            warn(text, HessianDataWarning, stacklevel=3)
 
     def _add(self, values: torch.Tensor, count: torch.Tensor | float) -> None:
         self.total = self.total + values.to(torch.float64).sum()

@@ -36,6 +36,7 @@ FIGURES: Final = tuple(
 """Names of the figures that compare two matrices, as in docs/metrics.md."""
 
 _KEPT: Final = 256
+_STATIONARY: Final = ("frequency", "imaginary_mae", "wasserstein", "zpe")  # figures of stationary points only
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +100,7 @@ class HessianFigure(GeometryMean):
         """Take in a batch: outputs and labels, `hessian_product` (N, 3K), eV/angstrom^2, of the full matrix."""
         if HESSIAN_PRODUCT_KEY not in target or HESSIAN_PROBE_KEY not in target:
             return
+        self._asked = True
         for pair in _pairs(preds, target, str(self)):
             finite = bool(np.all(np.isfinite(pair.predicted)))
             found = pair.figure(self.figure) if finite else Figure(float("nan"), 1, "")
@@ -107,7 +109,16 @@ class HessianFigure(GeometryMean):
 
     def compute(self) -> torch.Tensor:
         """Return the mean, NaN where nothing could be compared."""
+        self.warn_if_empty(self._why_empty())
         return self.total / self.count
+
+    def _why_empty(self) -> str:
+        if not self.figure.startswith(_STATIONARY):
+            return "no geometry had what it compares"
+        return (
+            f"no geometry is stationary (all reference forces known and below {STATIONARY_FORCE:g} eV/angstrom), where "
+            "alone there are frequencies to compare"
+        )
 
     def __str__(self) -> str:
         return self.figure

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from warnings import warn
 
 import torch
+from ase.data import chemical_symbols
 from nequip.data import AtomicDataDict
 
-from nequip_hessian._keys import HESSIAN_WEIGHT_KEY
-from nequip_hessian.errors import ConfigError
+from nequip_hessian._keys import HESSIAN_GEOMETRY_KEY, HESSIAN_PROBE_KEY, HESSIAN_WEIGHT_KEY
+from nequip_hessian.errors import ConfigError, HessianDataWarning
 from nequip_hessian.train.guard import Names, stop_where_bad
 from nequip_hessian.train.products import (
     Data,
@@ -22,6 +24,8 @@ from nequip_hessian.train.products import (
 )
 
 NORMALISATIONS: Final = ("share", "labelled")
+_COUNTED: Final = 20  # geometries below which a share says nothing
+_FAR: Final = (0.5, 2.0)  # found share over the one that was said
 
 
 class HessianTerm(GeometryMean):
@@ -49,6 +53,14 @@ class HessianTerm(GeometryMean):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        for name in ("labelled", "seen", "weights"):
+            self.add_state(name, default=torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.labelled: torch.Tensor
+        self.seen: torch.Tensor
+        self.weights: torch.Tensor
+        self._warned = False
+        self._type_names = list(type_names or [])
+        self._species_known = False
         if normalise not in NORMALISATIONS:
             raise ConfigError(f"normalise: expected `share` or `labelled`, found {normalise!r}")
         self.normalise = normalise
@@ -58,6 +70,10 @@ class HessianTerm(GeometryMean):
     def name_geometries(self, name: Names) -> None:
         """Use `name` (index in the store -> label) in messages."""
         self._geometry_name = name
+
+    def expect_other_weights(self) -> None:
+        """Do not hold the weights of an epoch against labelled_fraction: a callback changes them."""
+        self._warned = True
 
     def error(self, residual: torch.Tensor) -> torch.Tensor:
         """Error of each entry of the residual (N, 3K), 0 where the residual is 0."""
@@ -71,9 +87,13 @@ class HessianTerm(GeometryMean):
             target: labels, the same with NaN where there is none, `hessian_probe` (N, 3K), `hessian_weight` (G, 1)
 
         Raises:
-            ConfigError: weights by atom type, and no atom types in the data.
+            ConfigError: weights by atom type, and no atom types in the data; with the first batch, elements that the
+                data hand out as another type than the model's.
             DivergedError: the term of a geometry is not finite, or beyond all reason; its index and label.
         """
+        if not self._species_known:
+            self._species_known = True
+            _check_species(self._type_names, target)
         residual, mask = product_residuals(preds, target, mass_weighted=self.mass_weighted)
         weights = None
         if self.type_weights is not None:
@@ -83,6 +103,10 @@ class HessianTerm(GeometryMean):
             weights = torch.tensor(self.type_weights, dtype=residual.dtype, device=residual.device)[types.view(-1)]
         means, labelled = mean_over_geometries(self.error(residual), mask, target, weights)
         stop_where_bad(str(self), means, target, self._geometry_name)
+        if HESSIAN_PROBE_KEY in target and HESSIAN_GEOMETRY_KEY not in target:  # our own dataset has counted already
+            self.labelled = self.labelled + labelled.sum()
+            self.seen = self.seen + len(means)
+            self.weights = self.weights + target[HESSIAN_WEIGHT_KEY].to(torch.float64).sum()
         if self.normalise == "labelled":
             self._add(means, float(labelled.sum()))
         else:
@@ -95,8 +119,35 @@ class HessianTerm(GeometryMean):
             scalar of the dtype of the metric's states, in the unit of `error`: the sum over the geometries seen of the
             mean error of their elements, each times its weight for sparse labels, over the number of geometries
             (`normalise: labelled`: over that of labelled ones); 0 where there were none.
+
+        Raises:
+            ConfigError: at the end of an epoch in which no geometry of a dataset other than ours had a label.
         """
+        if not self._in_step:
+            self._check_labels()
         return self.total / self.count.clamp(min=1)
+
+    def _check_labels(self) -> None:
+        """Tell at the end of an epoch whether labelled_fraction can be true: each label weighs 1 / fraction."""
+        seen, labelled, weight = (int(self.seen), int(self.labelled), float(self.weights))
+        if not seen:
+            return
+        if not labelled:
+            raise ConfigError(
+                f"{self}: none of the {seen} geometries of this epoch had a Hessian, although labelled_fraction says "
+                "that some do. Is the field `hessian` misspelt in the file, or missing from include_keys: [hessian] of "
+                "the dataset? (With a small probe_fraction, raise it.)"
+            )
+        if self._warned or seen < _COUNTED or _FAR[0] <= weight / seen <= _FAR[1]:
+            return
+        self._warned = True
+        warn(
+            f"{self}: {labelled} of the {seen} geometries of this epoch carried a Hessian, {weight / seen:.2g} times "
+            "what labelled_fraction (times probe_fraction) of HessianProbes says, and the term is off by that factor: "
+            "set labelled_fraction to the share of geometries that have one",
+            HessianDataWarning,
+            stacklevel=2,
+        )
 
 
 class HessianMeanSquaredError(HessianTerm):
@@ -174,6 +225,21 @@ class HessianHuber(_ElementTerm):
 
     def __str__(self) -> str:
         return "hessian_huber"
+
+
+def _check_species(type_names: list[str], target: Data) -> None:
+    """Hold atomic numbers of a batch against the types they came as, where type names are chemical symbols."""
+    types, numbers = target.get(AtomicDataDict.ATOM_TYPE_KEY), target.get(AtomicDataDict.ATOMIC_NUMBERS_KEY)
+    if not type_names or types is None or numbers is None:
+        return
+    pairs = torch.unique(torch.stack([types.view(-1), numbers.view(-1).to(types.dtype)]), dim=1).T.tolist()
+    for kind, number in pairs:
+        name = type_names[kind] if kind < len(type_names) else "none"
+        if name in chemical_symbols and name != chemical_symbols[number]:
+            raise ConfigError(
+                f"the data hand out {chemical_symbols[number]} as type {kind}, which is the model's {name}: give "
+                f"ChemicalSpeciesToAtomTypeMapper model_type_names: [{', '.join(type_names)}], the model's own order"
+            )
 
 
 def _type_weights(coeffs: Mapping[str, float], type_names: list[str] | None) -> list[float]:

@@ -1,5 +1,6 @@
 import pickle
 import shutil
+import warnings
 
 import ase.io
 import nequip  # noqa: F401  (registers our fields)
@@ -14,7 +15,7 @@ from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborList
 from nequip_hessian.data import HessianDataModule, HessianDataset, HessianProbes
 from nequip_hessian.data.split import split_by_group
 from nequip_hessian.data.statistics import statistics
-from nequip_hessian.errors import ConfigError, HessianDataError
+from nequip_hessian.errors import ConfigError, HessianDataError, HessianDataWarning
 from nequip_hessian.store import HessianStore, StoreWriter
 
 SYMBOLS = ["H", "C", "N", "O"]
@@ -262,3 +263,34 @@ def test_a_damaged_hessian_is_an_error_not_a_missing_label(small_store, tmp_path
     dataset = HessianDataset(copy, hessian={"mode": "random"})
     with pytest.raises(HessianDataError, match="chunk hessian/data/c/0 is not there"):
         dataset[0]
+
+
+def test_a_missing_label_is_told_with_what_was_found():
+    data = {"pos": torch.zeros(2, 3), "atomic_numbers": torch.tensor([1, 8]), "hess": torch.zeros(6, 6)}
+    with pytest.raises(ConfigError) as caught:
+        HessianProbes()(data)
+    for part in ("HO (first atom at 0, 0, 0 angstrom)", "field `hessian`", "atomic_numbers, hess, pos", "include_keys"):
+        assert part in str(caught.value)
+    with pytest.raises(ConfigError, match="`hessian_probe` and `hessian_product`"):
+        HessianProbes("stored", 2)(data)
+    for wrong in (torch.zeros(5, 5), torch.full((6, 6), np.nan)):
+        with pytest.raises(HessianDataError, match=r"^geometry HO \(first atom at"):
+            HessianProbes()({**data, "hessian": wrong})
+    with pytest.raises(ConfigError, match=r"geometry HO .* has 2 atoms"):
+        HessianProbes("full", max_atoms=1)(data)
+
+
+def test_a_raw_matrix_is_held_against_physics():
+    bond = np.kron([[1.0, -1.0], [-1.0, 1.0]], np.diag([0.0, 0.0, 30.0]))
+    data = {"pos": torch.zeros(2, 3), "atomic_numbers": torch.tensor([1, 8])}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        HessianProbes()({**data, "hessian": torch.tensor(bond)})
+        HessianProbes()({**data, "hessian": torch.tensor(np.diag(np.arange(6.0)) * 9), "hessian_active": [0, 1]})
+    upper = np.triu(np.ones((6, 6)))
+    with pytest.raises(HessianDataError, match=r"geometry HO .*not symmetric"):
+        HessianProbes()({**data, "hessian": torch.tensor(bond + 5 * upper)})
+    probes = HessianProbes()
+    with pytest.warns(HessianDataWarning, match=r"geometry HO .*do not sum to zero") as caught:
+        _ = [probes({**data, "hessian": torch.tensor(np.abs(bond))}) for _ in range(3)]
+    assert len(caught) == 1

@@ -29,6 +29,8 @@ from nequip_hessian.train import (
 )
 from nequip_hessian.train.spectra import FIGURES
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*do not sum to zero")  # random matrices are no Hessians
+
 WATER, REFERENCE, MODEL = molecule("H2O"), symmetric(9, 0), symmetric(9, 1)
 DIFFERENCE = MODEL - REFERENCE
 

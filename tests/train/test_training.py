@@ -20,6 +20,10 @@ def test_balance_makes_the_initial_terms_proportional_to_their_shares(small_stor
     recorder, _ = fit(
         small_store, tmp_path, {"mode": "full"}, callbacks=[balance], loss=loss, save=tmp_path / "last.ckpt"
     )
+    assert balance.measured == 2
+    more = BalanceLossCoefficients(batches=100)
+    fit(small_store, tmp_path, {"mode": "full"}, callbacks=[more], loss=loss)
+    assert more.measured == 2  # an epoch has no more
     parts = np.array([balance.magnitudes[name] * balance.coeffs[name] for name in TERMS])
     np.testing.assert_allclose(parts / parts.sum(), [0.25, 0.5, 0.25], rtol=1e-12)
     assert recorder.coeffs[0] == pytest.approx(balance.coeffs)
