@@ -94,9 +94,18 @@ def test_every_figure_has_a_unit_of_its_count():
 
 def test_thermochemistry_is_written_with_units_in_the_names(tmp_path, capsys):
     write(tmp_path / "n2.xyz", Atoms("N2", [[0, 0, 0], [0, 0, 1.0]]))
-    command = ["vibrations", "ase:emt", str(tmp_path / "n2.xyz"), "--optimise", "--pressure", "2", "-o", str(tmp_path)]
+    command = [
+        "vibrations",
+        "ase:emt",
+        str(tmp_path / "n2.xyz"),
+        "--optimise",
+        "--pressure",
+        "2",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     assert main(command) == 0
-    facts = json.loads((tmp_path / "thermochemistry.json").read_text(encoding="utf-8"))
+    facts = json.loads((tmp_path / "out" / "thermochemistry.json").read_text(encoding="utf-8"))
     assert facts["pressure_bar"] == pytest.approx(2)
     assert facts["temperature_K"] == 298.15
     assert facts["gibbs_eV"] == pytest.approx(facts["enthalpy_eV"] - 298.15 * facts["entropy_eV_per_K"])
