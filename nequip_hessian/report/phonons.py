@@ -212,7 +212,7 @@ def as_dict(job: PhononJob, origin: Mapping[str, Any]) -> dict[str, Any]:
             "symbols": crystal.atoms.get_chemical_symbols(),
             "cell_angstrom": np.asarray(crystal.atoms.cell),
             "positions_angstrom": crystal.atoms.positions,
-            "lattice_before": job.start,
+            "lattice_before_angstrom_degree": job.start,
             "space_group": job.space_group,
             "energy_eV": crystal.energy,
             "largest_force_eV_per_angstrom": crystal.largest_force,
@@ -236,12 +236,30 @@ def as_dict(job: PhononJob, origin: Mapping[str, Any]) -> dict[str, Any]:
         "mesh": found.mesh,
         "mesh_modes": {"q": found.q, "weights": found.weights, "frequencies_THz": found.frequencies},
         "speeds_of_sound_km_per_s": found.sound,
-        "thermal_per_mole_of_primitive_cells": asdict(found.thermal),
-        "errors": None if job.reference is None else asdict(job.reference[2]),
+        "thermal_per_mole_of_primitive_cells": _with_units(found.thermal),
+        "errors": None if job.reference is None else _with_units(job.reference[2]),
         "remarks": list(job.remarks),
         "origin": dict(origin),
         "versions": {**versions(), "phonopy": phonopy_module().__version__},
     }
+
+
+_UNITS: Final = {  # beginning of a name -> what is added to it
+    "temperatures": "K",
+    "frequency": "THz",
+    "dos_distance": "THz",
+    "free_energy": "kJ_per_mol",
+    "entropy": "J_per_K_mol",
+    "heat_capacity": "J_per_K_mol",
+    "worst_q": "",
+    "cell_change": "",
+}
+
+
+def _with_units(found: Any) -> dict[str, Any]:
+    """The fields of a result, units in the names."""
+    units = {name: next(unit for start, unit in _UNITS.items() if name.startswith(start)) for name in asdict(found)}
+    return {"_".join(filter(None, (name, units[name]))): value for name, value in asdict(found).items()}
 
 
 def _page(job: PhononJob, plots: Mapping[str, Any], origin: Mapping[str, Any]) -> list[str]:

@@ -32,10 +32,14 @@ def test_report_says_what_was_done(done):
     report = json.loads((done / "out" / "phonons.json").read_text())
     assert report["crystal"]["space_group"] == "Fm-3m (225)"
     assert report["crystal"]["cell_angstrom"][0][0] == pytest.approx(3.994, abs=2e-3)  # relaxed, from 4.05
-    assert report["crystal"]["lattice_before"][0] == pytest.approx(4.05)
+    assert report["crystal"]["lattice_before_angstrom_degree"][0] == pytest.approx(4.05)
     assert report["acoustic_sum_rule_eV_per_angstrom2"]["used"] < 1e-12
     assert report["imaginary"]["modes_at_gamma"] == 0
-    assert report["thermal_per_mole_of_primitive_cells"]["temperatures"] == [0, 100, 200, 300, 400, 500, 600]
+    thermal = report["thermal_per_mole_of_primitive_cells"]
+    assert thermal["temperatures_K"] == [0, 100, 200, 300, 400, 500, 600]
+    # one atom a cell: near Dulong and Petit's value
+    assert 23 < thermal["heat_capacity_J_per_K_mol"][-1] < 3 * 8.314463
+    assert {"free_energy_kJ_per_mol", "entropy_J_per_K_mol"} < set(thermal)
     assert report["mesh"] == [4, 4, 4]
     assert report["versions"]["phonopy"]
 
@@ -98,11 +102,11 @@ def test_reference_that_is_the_same_has_no_error(done, capsys):
     assert "0 (first), 1 (stiff)" in capsys.readouterr().err
     assert main([*fixed, "--reference", str(store), "--record", "0", "-o", str(done / "same")]) == 0
     same = json.loads((done / "same" / "phonons.json").read_text())["errors"]
-    assert same["frequency_max"] < 1e-5
+    assert same["frequency_max_THz"] < 1e-5
     assert main([*fixed, "--reference", str(store), "--record", "1", "-o", str(done / "other")]) == 0
     report = json.loads((done / "other" / "phonons.json").read_text())
     highest = max(max(row) for row in report["mesh_modes"]["frequencies_THz"])
-    assert report["errors"]["frequency_max"] == pytest.approx(0.1 * highest, rel=1e-4)
+    assert report["errors"]["frequency_max_THz"] == pytest.approx(0.1 * highest, rel=1e-4)
     assert "RMSE of the frequencies" in (done / "other" / "report.html").read_text()
 
 
@@ -112,7 +116,7 @@ def test_cell_and_supercell_come_from_a_phonopy_file(done):
     assert main([*arguments, "--reference", cell, "-o", str(done / "yaml")]) == 0
     report = json.loads((done / "yaml" / "phonons.json").read_text())
     assert report["supercell_matrix"] == [[2, 0, 0], [0, 2, 0], [0, 0, 2]]
-    assert report["errors"]["frequency_max"] < 1e-5
+    assert report["errors"]["frequency_max_THz"] < 1e-5
 
 
 def test_forces_left_are_said_where_nothing_is_relaxed(done, capsys):
