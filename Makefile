@@ -57,6 +57,7 @@ experiments: $(VENV)/.test
 	$(BIN)/python experiments/seed-table/run.py --store datasets/reactions-xtb/reactions-xtb.zarr --work $(OUT)/seed-table
 	$(BIN)/python experiments/seed-table/run.py --store datasets/reactions-xtb/reactions-xtb.zarr --work $(OUT)/seed-table --plan estimators
 	$(BIN)/python experiments/seed-table/run.py --store datasets/reactions-xtb/reactions-xtb.zarr --work $(OUT)/seed-table --plan release
+	$(BIN)/python experiments/seed-table/baseline.py --store datasets/reactions-xtb/reactions-xtb.zarr --work $(OUT)/seed-table
 	$(BIN)/python experiments/seed-table/outcomes.py --store datasets/reactions-xtb/reactions-xtb.zarr --work $(OUT)/seed-table
 	$(BIN)/python experiments/seed-table/tables.py
 	$(BIN)/python experiments/crystals/run.py --work $(OUT)/crystals --write docs/phonons.md
