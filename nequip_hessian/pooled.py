@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
-from nequip_hessian.errors import OptionError
 from nequip_hessian.executors import Crew
 from nequip_hessian.potentials import ForeignPotential, PotentialSource
 
@@ -26,19 +25,9 @@ class PooledPotential(ForeignPotential):
     Args:
         potential: the calculator of this process, which answers single geometries
         source: how to make it again; `source.workers` processes of one thread each do so when they are first needed
-
-    Raises:
-        OptionError: fewer than one worker, or a NequIP file.
     """
 
-    def __init__(self, potential: Any, source: PotentialSource) -> None:
-        if source.workers < 1:
-            raise OptionError(f"workers: expected 1 or more, found {source.workers}")
-        if not isinstance(potential, ForeignPotential):
-            raise OptionError(
-                f"workers: {source.text} is a NequIP file, which answers several geometries in one call; leave "
-                "--workers out (OMP_NUM_THREADS sets its threads)"
-            )
+    def __init__(self, potential: ForeignPotential, source: PotentialSource) -> None:
         super().__init__(potential.inner, potential.title, potential.displacement)
         self._source = replace(source, workers=1)
         self._crew = Crew(source.workers)

@@ -179,12 +179,24 @@ class PotentialSource:
         device: `cpu` or `cuda`, for NequIP files
         options: keyword arguments of an ASE calculator or of tblite's
         workers: processes among which geometries asked for together are divided, for `tblite` and `ase:`
+
+    Raises:
+        OptionError: fewer than one worker, or several for a NequIP file.
     """
 
     text: str
     device: str = "cpu"
     options: Mapping[str, Any] = field(default_factory=dict)
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise OptionError(f"workers: expected 1 or more, found {self.workers}")
+        if self.workers > 1 and not self.foreign:
+            raise OptionError(
+                f"workers: {self.text} is a NequIP file, which answers several geometries in one call; leave "
+                "--workers out (OMP_NUM_THREADS sets its threads)"
+            )
 
     @property
     def foreign(self) -> bool:
@@ -197,7 +209,7 @@ class PotentialSource:
         return self.foreign or self.text.endswith((".ckpt", ".nequip.zip", ".nequip.pt2", ".nequip.pth"))
 
     def load(self) -> Any:
-        """Make the calculator; raises as `load_potential`, and OptionError for workers round a NequIP file."""
+        """Make the calculator; raises as `load_potential`."""
         calculator = load_potential(self.text, device=self.device, options=self.options)
         if self.workers == 1:
             return calculator

@@ -13,8 +13,15 @@ PRESSURE: Final = (1e-20, 1e6)
 SUPERCELL_ATOMS: Final = 5000
 """The Hessian of so many atoms has 225 million elements: 1.8 GB, of which several copies are held at a time."""
 
-MESH_POINTS: Final = 10**7
-"""Wave vectors of a mesh: each has the modes of a primitive cell to be kept, a GB and more for this many."""
+MESH_POINTS: Final = 10**6
+"""Wave vectors of a mesh: each has the modes of a primitive cell to be kept. 6.4 million of a crystal with one atom in
+it took more than 24 GB."""
+
+STARTS: Final = 10**5
+"""Starts of a saddle search from one guess: a day at a second a search."""
+
+SPREAD: Final = 2.0
+"""Angstrom a coordinate, random displacement of a start; beyond, nothing is left of the guess."""
 
 MD_STEPS: Final = 10**9
 """Time steps of one molecule: 12 days at a millisecond a step, which is fast for a model."""

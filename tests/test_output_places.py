@@ -159,3 +159,29 @@ def test_a_folder_that_looks_empty_is_free(tmp_path):
         require_results_folder(tmp_path / "a", "neb")
     with pytest.raises(ConfigError, match="Not a directory"):
         require_results_folder(tmp_path / "a" / "new", "neb")
+
+
+def test_results_of_other_molecules_do_not_stay_beside_new_ones(tmp_path):
+    pair, one, out = tmp_path / "pair.extxyz", tmp_path / "one.xyz", tmp_path / "out"
+    write(pair, [molecule("N2"), molecule("CO")])
+    write(one, molecule("CO"))
+    assert main(["vibrations", "ase:emt", str(pair), "--optimise", "-o", str(out)]) == 0
+    assert {"0_frequencies.csv", "1_frequencies.csv"} <= {path.name for path in out.iterdir()}
+    assert main(["vibrations", "ase:emt", str(one), "--optimise", "-o", str(out)]) == 0
+    assert not [path.name for path in out.iterdir() if path.name[:2] in ("0_", "1_")]
+    assert (out / "frequencies.csv").is_file()
+    assert (out / "cache").is_dir()
+
+
+def test_starts_and_meshes_that_nobody_can_compute_are_refused(tmp_path, capsys):
+    from ase.build import bulk
+
+    write(tmp_path / "w.xyz", molecule("H2O"))
+    write(tmp_path / "al.cif", bulk("Al"))
+    assert main(["ts", "ase:emt", str(tmp_path / "w.xyz"), "--starts", "1000000000"]) == 2
+    assert main(["ts", "ase:emt", str(tmp_path / "w.xyz"), "--starts", "2", "--spread", "100"]) == 2
+    mesh = ["--mesh", "100000", "8", "8", "--supercell", "2", "2", "2", "-o", str(tmp_path / "p")]
+    assert main(["phonons", "ase:emt", str(tmp_path / "al.cif"), *mesh]) == 2
+    said = capsys.readouterr().err
+    for text in ("expected 1 to 100000 from each guess", "expected 0 to 2 angstrom", "at most 1000000 wave vectors"):
+        assert text in said

@@ -34,6 +34,7 @@ from nequip_hessian.analysis.prediction import check_hessian
 from nequip_hessian.analysis.superpose import rmsd
 from nequip_hessian.analysis.vibrations import Vibrations, vibrations
 from nequip_hessian.errors import ConfigError, MissingExtraError, OptionError, reason_of
+from nequip_hessian.ranges import SPREAD, STARTS
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -213,8 +214,10 @@ def _outcome(
 
 def perturbed(atoms: Atoms, count: int, spread: float, seed: int = 0) -> list[Atoms]:
     """Return the guess and `count` - 1 copies with random displacements of `spread` angstrom a coordinate."""
-    if count < 1 or not spread >= 0:
-        raise OptionError(f"starts: expected one or more and a spread of 0 or more, found {count} and {spread}")
+    if not 1 <= count <= STARTS:
+        raise OptionError(f"starts: expected 1 to {STARTS} from each guess, found {count}")
+    if not 0 <= spread <= SPREAD:
+        raise OptionError(f"spread: expected 0 to {SPREAD:g} angstrom a coordinate, found {spread:g}")
     if seed < 0:
         raise OptionError(f"seed: expected 0 or more, found {seed}")
     rng = np.random.default_rng(seed)

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from nequip_hessian.analysis.saddle_jobs import run_searches
     from nequip_hessian.cli._potential import geometries, potential_source, same_atoms
     from nequip_hessian.outputs import claim_folder
+    from nequip_hessian.report.irc import drop_irc
     from nequip_hessian.report.saddle import comparison_rows, saddle_table, write_saddles
     from nequip_hessian.report.single import align
 
@@ -101,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"nequip-hessian ts: start {index}: {search.failure}", file=sys.stderr)
     status, sections = _follow(args, others, calculator, searches)
     if args.output:
+        if not sections:
+            drop_irc(Path(args.output) / "irc")
         origin = {"Model": args.model, "Guess": args.geometry, "starts": args.starts, "spread": args.spread, **settings}
         write_saddles(Path(args.output), searches, pairs, origin, sections)
     return status

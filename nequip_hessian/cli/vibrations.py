@@ -103,7 +103,7 @@ def _labelled(args: argparse.Namespace, chosen: list[int] | None) -> int:
     from nequip_hessian.analysis.accuracy import STATIONARY_KINDS
     from nequip_hessian.analysis.labelled import labelled_hessians, labelled_vibrations
     from nequip_hessian.outputs import claim_folder
-    from nequip_hessian.report.single import check_hessian_file, vibration_table, write_hessians
+    from nequip_hessian.report.single import check_hessian_file, drop_vibrations, vibration_table, write_hessians
 
     refused = {"--optimise": args.optimise, "--freeze": args.freeze, "--charge": args.charge is not None}
     if wrong := [name for name, given in refused.items() if given]:
@@ -113,6 +113,7 @@ def _labelled(args: argparse.Namespace, chosen: list[int] | None) -> int:
         check_hessian_file(args.hessian, len(records))
     if args.output:
         claim_folder(args.output, args.verb)
+        drop_vibrations(args.output)
     found = []
     for i, (record, warnings) in enumerate(records):
         for text in warnings:
@@ -141,7 +142,7 @@ def _analyse(args: argparse.Namespace, calculator: Any) -> int:
     from nequip_hessian.cli._potential import atom_list, geometries, potential_source
     from nequip_hessian.outputs import claim_folder
     from nequip_hessian.potentials import dipole_derivatives
-    from nequip_hessian.report.single import check_hessian_file, vibration_table, write_hessians
+    from nequip_hessian.report.single import check_hessian_file, drop_vibrations, vibration_table, write_hessians
 
     frames = geometries(args, args.geometry)
     if args.hessian:
@@ -164,6 +165,8 @@ def _analyse(args: argparse.Namespace, calculator: Any) -> int:
     if failures and args.hessian:
         print("nequip-hessian vibrations: --hessian: not written, as some are missing", file=sys.stderr)
     found = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    if args.output:
+        drop_vibrations(args.output)
     for i, each in enumerate(outcomes):
         if isinstance(each, str):
             continue

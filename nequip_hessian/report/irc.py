@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,12 @@ def irc_section(path: ReactionCoordinate, known: Mapping[str, Atoms]) -> str:
     return html.section(
         "Intrinsic reaction coordinate", html.verdict(text, failure is None), plot, rows, remark, *short
     )
+
+
+def drop_irc(folder: Path) -> None:
+    """Remove what `write_irc` wrote for an earlier transition state."""
+    if (folder / "irc.json").is_file():
+        shutil.rmtree(folder)
 
 
 def write_irc(folder: Path, path: ReactionCoordinate, known: Mapping[str, Atoms], origin: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -170,6 +171,18 @@ def write_hessians(path: str | Path, hessians: Sequence[Float]) -> None:
         np.save(place, hessians[0])
     else:
         np.savez(place, allow_pickle=False, **{f"hessian_{i}": hessian for i, hessian in enumerate(hessians)})
+
+
+_WRITTEN: Final = re.compile(
+    r"(\d+_)?(frequencies\.(csv|json)|mode_\d+\.extxyz|modes\..+|spectrum\..+|thermochemistry\.json)"
+)
+
+
+def drop_vibrations(folder: str | Path) -> None:
+    """Remove what an earlier run wrote into its folder, perhaps of other molecules; what it computed stays."""
+    for old in Path(folder).iterdir():
+        if old.is_file() and _WRITTEN.fullmatch(old.name):
+            old.unlink()
 
 
 def write_vibrations(
