@@ -306,6 +306,24 @@ def test_any_calculator_can_be_named(store, models, tmp_path):
         load_models(["ase:nowhere:Calculator"])
 
 
+def test_density_of_frequencies_is_that_of_each_model_and_of_the_reference(report):
+    """The area under a line is the number of its modes, its mean their mean."""
+    evaluation, _ = report
+    (axis,) = plots.spectra_plot(evaluation).axes
+    assert len(axis.lines) == len(evaluation.models)
+    (shaded,) = axis.collections
+    reference = evaluation.models[0].parity["frequency"][0]
+    outline = shaded.get_paths()[0].vertices
+    height = outline[:, 1].max()
+    assert height == pytest.approx(plots.broadened(reference, outline[:, 0]).max(), rel=1e-6)
+    for drawn, model in zip(axis.lines, evaluation.models, strict=True):
+        found = model.parity["frequency"][1]
+        grid, density = drawn.get_xdata(), drawn.get_ydata()
+        area = np.trapezoid(density, grid)
+        assert area == pytest.approx(len(found), rel=1e-3)
+        assert np.trapezoid(density * grid, grid) / area == pytest.approx(np.mean(found), rel=1e-3)
+
+
 def test_models_differ_without_colour(report):
     """In grey two models are told apart by hatch, marker and line, in the plots and in their legends."""
     evaluation, _ = report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from statistics import mean
 
 from reading import (
@@ -42,6 +43,13 @@ GLANCE = (
     ("reactions", "neb_failure_rate"),
 )
 PLACES = [*((part, ERRORS) for part in PARTS), ("stationary", STATIONARY), ("reactions", REACTIONS)]
+
+
+def figures_of_page() -> Iterator[tuple[str, str, str]]:
+    """Place, name and title of every figure of the tables of one training set."""
+    for where, metrics in PLACES:
+        for name, (title, _, _) in metrics.items():
+            yield where, name, f"{title} {WHERE[where]}".strip()
 
 
 def of_arms(results: list[Result], data: str, arms: tuple[str, ...]) -> dict[str, list[Result]]:
@@ -141,14 +149,11 @@ def in_short(results: list[Result], data: str, nothing: list[Result]) -> list[st
     if seeds < 2:
         return []
     groups: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
-    for where, metrics in PLACES:
+    for where, name, title in figures_of_page():
         pair = [bands.get(arm, []) for arm in PAIR] if where == "reactions" else [first, second]
-        for name, (title, _, _) in metrics.items():
-            low, high = (values(found, where, name) for found in pair)
-            if min(len(low), len(high)) < 2:
-                continue
-            text = f"{title} {WHERE[where]}".strip() + f" ({gain(name, low, high)})"
-            groups[_verdict(name, low, high)].append(text)
+        low, high = (values(found, where, name) for found in pair)
+        if min(len(low), len(high)) > 1:
+            groups[_verdict(name, low, high)].append(f"{title} ({gain(name, low, high)})")
     words = {
         "better": "Each run with Hessians is better than each without",
         "worse": "Each run with Hessians is worse than each without",
@@ -170,12 +175,10 @@ def _forces_hurt(arms: dict[str, list[Result]]) -> list[str]:
     if not all(arms.values()):
         return []
     found = []
-    for where, metrics in PLACES:
-        for name, (title, _, _) in metrics.items():
-            energies, forces, hessians = (values(runs, where, name) for runs in arms.values())
-            if min(map(len, (energies, forces, hessians))) > 1 and _verdict(name, energies, forces) == "worse":
-                text = f"{title} {WHERE[where]}".strip()
-                found.append(f"{text} (E-F {gain(name, energies, forces)}, E-F-H {gain(name, energies, hessians)})")
+    for where, name, title in figures_of_page():
+        energies, forces, hessians = (values(runs, where, name) for runs in arms.values())
+        if min(map(len, (energies, forces, hessians))) > 1 and _verdict(name, energies, forces) == "worse":
+            found.append(f"{title} (E-F {gain(name, energies, forces)}, E-F-H {gain(name, energies, hessians)})")
     if not found:
         return []
     return [f"- Each run of E-F is worse than each of E, which makes it a weak baseline: {'; '.join(found)}."]
@@ -184,13 +187,14 @@ def _forces_hurt(arms: dict[str, list[Result]]) -> list[str]:
 def _no_better_than_nothing(arms: dict[str, list[Result]], nothing: list[Result]) -> list[str]:
     """Errors that a constant energy, zero forces or a zero Hessian have as well."""
     found = []
-    for where in PARTS:
-        for name, (title, _, _) in ERRORS.items():
-            limit = values(nothing, where, name)
-            means = {arm: mean(v) for arm, runs in arms.items() if (v := values(runs, where, name))}
-            bad = [arm for arm, error in means.items() if limit and error > 0.95 * limit[0]]
-            if bad:
-                found.append(f"{title} {WHERE[where]} ({', '.join(bad)})")
+    for where, name, title in figures_of_page():
+        if where not in PARTS:
+            continue
+        limit = values(nothing, where, name)
+        means = {arm: mean(v) for arm, runs in arms.items() if (v := values(runs, where, name))}
+        bad = [arm for arm, error in means.items() if limit and error > 0.95 * limit[0]]
+        if bad:
+            found.append(f"{title} ({', '.join(bad)})")
     return [f"- Not better than no model by 5 %: {'; '.join(found)}."] if found else []
 
 
@@ -199,9 +203,8 @@ def _best_of_energies(arms: dict[str, list[Result]]) -> list[str]:
     if not all(arms.values()):
         return []
     found = []
-    for where, metrics in PLACES:
-        for name, (title, _, _) in metrics.items():
-            means = {arm: mean(v) for arm, runs in arms.items() if (v := values(runs, where, name))}
-            if len(means) == len(arms) and min(means, key=lambda arm: means[arm]) == "E" and name not in BETTER_HIGH:
-                found.append(f"{title} {WHERE[where]}".strip())
+    for where, name, title in figures_of_page():
+        means = {arm: mean(v) for arm, runs in arms.items() if (v := values(runs, where, name))}
+        if len(means) == len(arms) and min(means, key=lambda arm: means[arm]) == "E" and name not in BETTER_HIGH:
+            found.append(title)
     return [f"- E alone has the lowest mean of the three arms in: {'; '.join(found)}."] if found else []
